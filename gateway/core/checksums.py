@@ -131,7 +131,7 @@ class Algorithm:
         # The length comes first, so that a huge value is not decoded at all.
         if isinstance(value, str) and len(value) == -(-self.digest_size // 3) * 4:
             try:
-                digest = binascii.a2b_base64(value, strict_mode=True)
+                digest = binascii.a2b_base64(value)
             except ValueError:  # Not base64, or not ASCII: refused below like any other.
                 digest = b""
             # Base64 has bits to spare; values are compared as text, so these must be zero.
