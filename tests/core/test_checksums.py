@@ -27,7 +27,7 @@ ASCENDING = bytes(range(256))
 
 # The sources: "check" of the catalogue of parametrised CRC algorithms
 # (reveng.sourceforge.io/crc-catalogue), RFC 3720 appendix B.4 for CRC32C, the NVM Command Set
-# specification 1.0, section 5.2.1.3.5, for CRC64NVME, FIPS 180-4's examples for SHA, RFC 1321
+# specification 1.0d, section 5.2.1.3.5, for CRC64NVME, FIPS 180-4's examples for SHA, RFC 1321
 # appendix A.5 for MD5.
 PUBLISHED = [
     ("crc32", b"123456789", "cbf43926"),
