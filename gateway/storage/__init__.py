@@ -1,0 +1,1 @@
+"""Everything that talks to object stores: one folder a kind of store."""

@@ -1,0 +1,1 @@
+"""Stores that speak the S3 protocol; the only part of the gateway that knows the AWS SDK."""
