@@ -8,7 +8,9 @@ and is what clients match on. `web/errors.py` maps kinds to statuses; each door 
     ├── Unauthenticated       no credentials, or bad ones
     ├── Forbidden             known caller, but not allowed
     ├── NotFound              unknown to this caller, whoever else may own it
-    │   └── SessionNotFound
+    │   ├── SessionNotFound
+    │   ├── NoSuchUpload      the store does not know the multipart upload
+    │   └── NoSuchObject      the store has no object under the key
     ├── Conflict              true in itself, but not in the present state
     ├── Gone                  was there, and never comes back
     ├── TooLarge              the body or the file exceeds a limit
@@ -94,6 +96,18 @@ class SessionNotFound(NotFound):
             "There is no such upload session.",
             hint="Check the session id; sessions are visible to the principal that made them only.",
         )
+
+
+class NoSuchUpload(NotFound):
+    """The store does not know the multipart upload: completed or aborted, nobody can tell."""
+
+    default_code = "no_such_upload"
+
+
+class NoSuchObject(NotFound):
+    """The store has no object under the key."""
+
+    default_code = "no_such_object"
 
 
 class Conflict(GatewayError):

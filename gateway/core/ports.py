@@ -95,7 +95,7 @@ class Storage(Protocol):
         """Yield what the store has, in order of part number, `checksum` None.
 
         A number may come more than once where the store keeps several versions (SeaweedFS).
-        Raises NotFound `no_such_upload`, which proves nothing (law 1).
+        Raises NoSuchUpload, which proves nothing (law 1).
         """
 
     @abstractmethod
@@ -113,7 +113,7 @@ class Storage(Protocol):
         Returns only on an answer that names an ETag (law 3); the object's checksums and
         metadata may be empty in it. Raises Conflict `parts_refused` (or `checksum_refused`)
         where the store refuses the list and the upload still stands, Conflict `key_taken` on
-        a failed condition, NotFound `no_such_upload`, StorageFull, Unavailable where the call
+        a failed condition, NoSuchUpload, StorageFull, Unavailable where the call
         certainly had no effect, and Uncertain for everything else.
         """
 
@@ -130,7 +130,7 @@ class ObjectStore(Protocol):
 
     @abstractmethod
     async def head(self, bucket: str, key: str) -> StoredObject:
-        """Describe an object with its checksums and metadata, or raise NotFound `no_such_object`."""
+        """Describe an object with its checksums and metadata, or raise NoSuchObject."""
 
     @abstractmethod
     def read(
@@ -203,8 +203,13 @@ class SessionStore(Protocol):
     """
 
     @abstractmethod
-    async def add(self, session: UploadSession, event: Event | None = None) -> UploadSession:
-        """Record a session with its event, unless its id is known; return the recorded one."""
+    async def add(
+        self, session: UploadSession, event: Event | None = None, *, parts: Sequence[Part] = ()
+    ) -> UploadSession:
+        """Record a session in whatever state, with its parts and event, unless its id is known.
+
+        Returns the recorded one. Parts come with a session that is restored from its sidecar.
+        """
 
     @abstractmethod
     async def get(self, session_id: str) -> UploadSession:

@@ -1,0 +1,292 @@
+"""Drives sessions from `completing` to their end: Complete, law 1, the checksum pass, one event.
+
+Whoever starts it may go away; a session left behind is taken up by the sweeper of any gateway
+process. Every step can be repeated: before each attempt the key is asked whether the object is
+there already, and every change of state is a compare-and-swap. The lease only keeps two processes
+from doing the same work twice.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+from gateway.core.checksums import Checksum
+from gateway.core.lifecycle import SETTLED, UNSETTLED, Trigger, advance
+from gateway.core.model import Part, Problem, State, StoredObject, UploadSession
+from gateway.core.ports import (
+    Clock,
+    Leases,
+    ObjectStore,
+    SessionStore,
+    Sidecar,
+    Sidecars,
+    Storage,
+)
+from gateway.core.reconciler import Reconciler, is_stamped
+from gateway.core.verifier import combined, verify
+from gateway.errors import (
+    Conflict,
+    GatewayError,
+    NoSuchObject,
+    NoSuchUpload,
+    StorageFull,
+    Unavailable,
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class CompleterOptions:
+    """Times in seconds. `patience` bounds one drive; the sweeper begins another one later."""
+
+    lease: float = 30.0
+    patience: float = 600.0
+    first_pause: float = 0.5
+    longest_pause: float = 30.0
+    poll: float = 0.5
+    at_once: int = 8
+    lost_after: int = 3
+
+
+class Completer:
+    """Completes and verifies sessions in the background, each once a process."""
+
+    def __init__(
+        self,
+        *,
+        storage: Storage,
+        objects: ObjectStore,
+        sessions: SessionStore,
+        sidecars: Sidecars,
+        leases: Leases,
+        clock: Clock,
+        reconciler: Reconciler,
+        options: CompleterOptions | None = None,
+    ) -> None:
+        self._storage = storage
+        self._objects = objects
+        self._sessions = sessions
+        self._sidecars = sidecars
+        self._leases = leases
+        self._clock = clock
+        self._reconciler = reconciler
+        self._options = options or CompleterOptions()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._slots = asyncio.Semaphore(self._options.at_once)
+
+    def start(self, session_id: str) -> asyncio.Task[None]:
+        """Begin to drive the session, or return the task that does so already.
+
+        The task ends when the session is settled or open again, or when patience is at its end;
+        its own errors are logged, not raised.
+        """
+        task = self._tasks.get(session_id)
+        if task is None:
+            task = asyncio.create_task(self._guard(session_id), name=f"complete {session_id}")
+            self._tasks[session_id] = task
+            task.add_done_callback(lambda _: self._tasks.pop(session_id, None))
+        return task
+
+    async def close(self) -> None:
+        """Stop all work; sessions stay where they are, and leases are released."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _guard(self, session_id: str) -> None:
+        try:
+            async with asyncio.timeout(self._options.patience), self._slots:
+                await self._drive(session_id)
+        except TimeoutError:
+            log.warning("completion gave up for now", extra={"session_id": session_id})
+        except GatewayError as error:
+            log.warning(
+                "completion failed: %s", error.code, extra={"session_id": session_id}, exc_info=True
+            )
+        except Exception:
+            log.exception("completion crashed", extra={"session_id": session_id})
+
+    async def _drive(self, session_id: str) -> None:
+        pause = self._options.first_pause
+        lost = 0
+        while True:
+            try:
+                session = await self._reconciler.load(session_id)
+                if session.state not in UNSETTLED:
+                    return
+                async with self._lease(session_id) as ours:
+                    if ours:
+                        await self._advance(session)
+                        pause, lost = self._options.first_pause, 0
+                        continue
+                await asyncio.sleep(self._options.poll)
+                continue
+            except NoSuchUpload:
+                # Somebody else's Complete may be on its way still, so one answer decides nothing.
+                lost += 1
+                if lost >= self._options.lost_after:
+                    await self._give_up(session_id)
+                    return
+            except Conflict as error:
+                if error.code != "session_changed":
+                    raise
+                continue  # Somebody was quicker: look again at what is left to do.
+            except (Unavailable, StorageFull) as error:
+                log.info("completion waits: %s", error.code, extra={"session_id": session_id})
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - only jitter
+            pause = min(pause * 2, self._options.longest_pause)
+
+    async def _give_up(self, session_id: str) -> None:
+        session = await self._reconciler.load(session_id)
+        if session.state is State.COMPLETING:
+            await self._settle(session, Trigger.LOST, error=LOST)
+
+    async def _advance(self, session: UploadSession) -> None:
+        if session.state is State.COMPLETING:
+            await self._complete(session)
+        else:
+            await self._verify(session)
+
+    async def _complete(self, session: UploadSession) -> None:
+        parts = (await self._sessions.parts(session.session_id)).parts
+        await self._sidecars.write(Sidecar(session, parts))
+        stored = await self._reconciler.find_object(session)
+        refusal: Problem | None = None
+        if stored is None:
+            stored, refusal = await self._request(session, parts)
+        elif not is_stamped(session, stored):
+            refusal = _KEY_TAKEN
+        if refusal is not None:
+            await self._settle(session, Trigger.REFUSED, error=refusal)
+        elif stored is not None:
+            after, event = advance(session, Trigger.STORED, self._clock.now(), object=stored)
+            await self._sessions.save(after, event)
+
+    async def _request(
+        self, session: UploadSession, parts: tuple[Part, ...]
+    ) -> tuple[StoredObject | None, Problem | None]:
+        """Send one Complete; return the object that came of it, or why the store refuses."""
+        whole = combined(session, parts)
+        algorithm = session.checksum_algorithm
+        limits = self._storage.limits
+        try:
+            return await self._storage.complete(
+                session.upload,
+                parts,
+                algorithm=algorithm,
+                checksum=Checksum(algorithm, whole)
+                if whole is not None and algorithm in limits.object_checksums
+                else None,
+                if_none_match=limits.conditional_complete,
+            ), None
+        except Conflict as error:
+            # Some stores refuse what they have done already: the key knows (law 1).
+            stored = await self._reconciler.find_object(session)
+            if stored is not None and is_stamped(session, stored):
+                return stored, None
+            if stored is not None:
+                return None, _KEY_TAKEN
+            return None, Problem(error.code, error.message, error.hint)
+        except NoSuchUpload:
+            stored = await self._reconciler.find_stamped(session)
+            if stored is None:
+                raise
+            return stored, None
+
+    async def _verify(self, session: UploadSession) -> None:
+        last = 0.0
+        loop = asyncio.get_running_loop()
+
+        async def report(verified_bytes: int) -> None:
+            nonlocal last
+            if loop.time() - last >= self._options.poll:
+                last = loop.time()
+                await self._sessions.report_verified(session.session_id, verified_bytes)
+
+        parts = (await self._sessions.parts(session.session_id)).parts
+        try:
+            stored = await self._objects.head(session.upload.bucket, session.upload.key)
+            verdict = await verify(
+                session,
+                parts,
+                stored,
+                objects=self._objects,
+                limits=self._storage.limits,
+                on_progress=report,
+            )
+        except NoSuchObject:
+            await self._settle(session, Trigger.MISMATCH, error=_VANISHED, parts=parts)
+            return
+        await self._settle(
+            session,
+            Trigger.MISMATCH if verdict.problem else Trigger.VERIFIED,
+            parts=parts,
+            error=verdict.problem,
+            verified_by=verdict.verified_by,
+            size=stored.size if session.size is None else session.size,
+            object=StoredObject(
+                stored.bucket,
+                stored.key,
+                stored.size,
+                stored.etag,
+                verdict.checksums,
+                stored.metadata,
+            ),
+        )
+
+    async def _settle(
+        self,
+        session: UploadSession,
+        trigger: Trigger,
+        *,
+        parts: tuple[Part, ...] | None = None,
+        **changes: object,
+    ) -> None:
+        after, event = advance(session, trigger, self._clock.now(), **changes)
+        if after.state in SETTLED:
+            # Storage first: were Redis lost in between, the truth would already be there.
+            await self._sidecars.write(Sidecar(after, parts))
+        await self._sessions.save(after, event)
+
+    @asynccontextmanager
+    async def _lease(self, session_id: str) -> AsyncIterator[bool]:
+        lease = await self._leases.acquire(session_id, seconds=self._options.lease)
+        if lease is None:
+            yield False
+            return
+
+        async def renew() -> None:
+            while True:
+                await asyncio.sleep(self._options.lease / 3)
+                with suppress(Unavailable):
+                    await lease.renew()
+
+        renewal = asyncio.create_task(renew())
+        try:
+            yield True
+        finally:
+            renewal.cancel()
+            with suppress(Unavailable):
+                await lease.release()
+
+
+_KEY_TAKEN = Problem(
+    "key_taken",
+    "Another object lies under this key; it is left alone.",
+    "Create a new session with another key.",
+)
+LOST = Problem(
+    "upload_lost",
+    "The store no longer knows this multipart upload, and there is no object.",
+    "Somebody, or a lifecycle rule, aborted it. Create a new session and send the file again.",
+)
+_VANISHED = Problem(
+    "object_missing",
+    "The object was completed, but is gone from the store.",
+    "Somebody deleted it. Create a new session and send the file again.",
+)

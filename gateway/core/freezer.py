@@ -1,0 +1,160 @@
+"""Turns an open session into one whose part list is frozen, or says what is still missing."""
+
+from collections.abc import Sequence
+
+from gateway.core.checksums import Checksum
+from gateway.core.completer import LOST, Completer
+from gateway.core.lifecycle import Trigger, advance
+from gateway.core.model import Acknowledged, Part, State, UploadSession
+from gateway.core.plan import format_ranges, missing, settle_plan
+from gateway.core.ports import Clock, PartOutcome, SessionStore, Storage
+from gateway.core.reconciler import Reconciler
+from gateway.errors import Conflict, InvalidRequest, NoSuchUpload
+
+_MAX_ETAG = 256
+_TRIES = 5
+
+
+class Freezer:
+    """Records parts, and freezes them for completion."""
+
+    def __init__(
+        self,
+        *,
+        storage: Storage,
+        sessions: SessionStore,
+        clock: Clock,
+        reconciler: Reconciler,
+        completer: Completer,
+    ) -> None:
+        self._storage = storage
+        self._sessions = sessions
+        self._clock = clock
+        self._reconciler = reconciler
+        self._completer = completer
+
+    async def acknowledge(
+        self, session: UploadSession, parts: Sequence[Acknowledged]
+    ) -> list[PartOutcome]:
+        """Record parts that the client says are stored, all or none."""
+        refuse_duplicates([part.number for part in parts])
+        return await self._sessions.add_parts(
+            session.session_id, [_recorded(session, part) for part in parts]
+        )
+
+    async def freeze(
+        self,
+        session: UploadSession,
+        parts: Sequence[Acknowledged],
+        size: int | None,
+        checksum: Checksum | None,
+    ) -> UploadSession:
+        """Move an open session to completing with the part list frozen, or raise why not."""
+        for _ in range(_TRIES):
+            if session.state is not State.OPEN:
+                return session
+            plan = settle_plan(session.plan, size, self._storage.limits.parts)
+            if parts:
+                await self.acknowledge(session, parts)
+            try:
+                known = await self._reconciler.reconcile(session)
+            except NoSuchUpload:
+                return await self.close_or_adopt(session)
+            have = [part.number for part in known.parts.parts]
+            beyond = [number for number in have if number > plan.last_number]
+            if beyond:
+                raise InvalidRequest(
+                    "Parts are stored beyond the declared size.",
+                    code="size_mismatch",
+                    hint="Declare the size of all parts together, or abort the session.",
+                    details={"parts": format_ranges(beyond)},
+                )
+            wrong = {
+                part.number
+                for part in known.parts.parts
+                if part.size != plan.part_length(part.number)
+            } | set(known.wrong_size)
+            lacking = sorted({*missing(plan, have), *wrong})
+            if lacking:
+                raise _parts_missing(lacking, wrong, known.changed)
+            after, event = advance(
+                session,
+                Trigger.COMPLETE,
+                self._clock.now(),
+                size=plan.size,
+                checksum=checksum or session.checksum,
+                error=None,
+            )
+            try:
+                return await self._sessions.save(after, event, parts_revision=known.parts.revision)
+            except Conflict as error:
+                if error.code != "session_changed":
+                    raise
+            session = await self._reconciler.load(session.session_id)
+        raise Conflict(
+            "The session keeps changing.",
+            code="session_changed",
+            hint="Stop sending parts before completing.",
+            retryable=True,
+            retry_after=1,
+        )
+
+    async def close_or_adopt(self, session: UploadSession) -> UploadSession:
+        """Settle what NoSuchUpload means by a HEAD (law 1): an object of ours, or a lost upload."""
+        if await self._reconciler.find_stamped(session) is not None:
+            return await self.adopt(session)
+        after, event = advance(session, Trigger.LOST, self._clock.now(), error=LOST)
+        return await self._sessions.save(after, event)
+
+    async def adopt(self, session: UploadSession) -> UploadSession:
+        """Take over an object that was completed behind our back, and verify it."""
+        after, event = advance(session, Trigger.COMPLETE, self._clock.now())
+        session = await self._sessions.save(after, event)
+        self._completer.start(session.session_id)
+        return session
+
+
+def part_length(session: UploadSession, number: int) -> int:
+    """Return how many bytes a part has, or InvalidRequest for a number outside the plan."""
+    # Until its file's size is known, a part is taken to be full; ListParts corrects the last one.
+    length = session.plan.part_length(number)
+    return session.part_size if length is None else length
+
+
+def refuse_duplicates(numbers: Sequence[int]) -> None:
+    """Raise InvalidRequest `duplicate_part` where a number comes twice."""
+    if len(set(numbers)) < len(numbers):
+        raise InvalidRequest(
+            "A part number comes twice in one call.",
+            code="duplicate_part",
+            hint="Send each part number once.",
+        )
+
+
+def _recorded(session: UploadSession, part: Acknowledged) -> Part:
+    size = part_length(session, part.number)
+    etag = part.etag.strip().removeprefix('"').removesuffix('"')
+    if not etag or len(etag) > _MAX_ETAG or not etag.isprintable():
+        raise InvalidRequest(
+            f"The etag of part {part.number} is not one.",
+            code="invalid_etag",
+            hint="Send the ETag header that the store answered the PUT with.",
+        )
+    if part.checksum is not None:
+        Checksum(session.checksum_algorithm, part.checksum)
+    return Part(part.number, size, etag, part.checksum)
+
+
+def _parts_missing(
+    lacking: Sequence[int], wrong_size: set[int], changed: Sequence[int]
+) -> Conflict:
+    return Conflict(
+        f"{len(lacking)} parts are missing.",
+        code="parts_missing",
+        hint="Send these parts, then complete again.",
+        details={
+            "missing": format_ranges(lacking),
+            "wrong_size": format_ranges(wrong_size),
+            "changed": format_ranges(changed),
+        },
+    )

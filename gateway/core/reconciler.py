@@ -1,0 +1,123 @@
+"""Brings what Redis remembers in line with what storage holds, which is the truth (law 4)."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from gateway.core.lifecycle import settled_event
+from gateway.core.model import Part, State, StoredObject, UploadSession
+from gateway.core.plan import PartPlan
+from gateway.core.ports import ObjectStore, PartList, SessionStore, Sidecars, Storage
+from gateway.core.verifier import STAMP
+from gateway.errors import InvalidRequest, NoSuchObject, NoSuchUpload, SessionNotFound
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """The recorded parts as the store confirms them.
+
+    `wrong_size` are numbers stored with a length that the plan does not allow, `changed` those
+    recorded with one ETag and stored with another: both are no longer recorded.
+    """
+
+    parts: PartList
+    wrong_size: tuple[int, ...]
+    changed: tuple[int, ...]
+
+
+class Reconciler:
+    """Finds sessions, their parts and their objects again."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        objects: ObjectStore,
+        sessions: SessionStore,
+        sidecars: Sidecars,
+    ) -> None:
+        self._storage = storage
+        self._objects = objects
+        self._sessions = sessions
+        self._sidecars = sidecars
+
+    async def load(self, session_id: str) -> UploadSession:
+        """Return the session, out of its sidecar where Redis has lost it, or SessionNotFound."""
+        try:
+            return await self._sessions.get(session_id)
+        except SessionNotFound:
+            sidecar = await self._sidecars.read(session_id)
+        await self._sessions.add(
+            sidecar.session, settled_event(sidecar.session), parts=sidecar.parts or ()
+        )
+        if sidecar.session.state is State.OPEN:
+            # Whoever needs a lost upload next finds out, and decides what that means.
+            with suppress(NoSuchUpload):
+                await self.reconcile(sidecar.session)
+        return await self._sessions.get(session_id)
+
+    async def reconcile(self, session: UploadSession) -> Reconciled:
+        """Heal the recorded parts of an open session from ListParts.
+
+        The record is read before the list, so that a part acknowledged meanwhile is not taken for
+        lost. Raises NoSuchUpload, which proves nothing (law 1).
+        """
+        recorded = {part.number: part for part in await self._known(session)}
+        listed: defaultdict[int, list[Part]] = defaultdict(list)
+        async for part in self._storage.list_parts(session.upload):
+            listed[part.number].append(part)
+
+        found: list[Part] = []
+        lost = [part for number, part in recorded.items() if number not in listed]
+        wrong_size: list[int] = []
+        changed: list[int] = []
+        for number, entries in listed.items():
+            record = recorded.get(number)
+            entry = _pick(record, entries)
+            if entry is not None and _fits(session.plan, entry):
+                if record is None or record.size != entry.size:
+                    found.append(entry)
+                continue
+            (changed if entry is None else wrong_size).append(number)
+            if record is not None:
+                lost.append(record)
+        if found or lost:
+            await self._sessions.heal_parts(session.session_id, found=found, lost=lost)
+        return Reconciled(
+            await self._sessions.parts(session.session_id), tuple(wrong_size), tuple(changed)
+        )
+
+    async def find_object(self, session: UploadSession) -> StoredObject | None:
+        """Return whatever object lies under the session's key now, ours or not."""
+        try:
+            return await self._objects.head(session.upload.bucket, session.upload.key)
+        except NoSuchObject:
+            return None
+
+    async def find_stamped(self, session: UploadSession) -> StoredObject | None:
+        """Return the session's own object: the HEAD that laws 1 and 2 ask for."""
+        stored = await self.find_object(session)
+        return stored if stored and is_stamped(session, stored) else None
+
+    async def _known(self, session: UploadSession) -> Sequence[Part]:
+        return (await self._sessions.parts(session.session_id)).parts
+
+
+def is_stamped(session: UploadSession, stored: StoredObject) -> bool:
+    """Tell whether the object was made by this session's multipart upload."""
+    return stored.metadata.get(STAMP) == session.session_id
+
+
+def _pick(record: Part | None, entries: Sequence[Part]) -> Part | None:
+    # A store may list a number twice; the recorded ETag names the bytes that were acknowledged.
+    if record is None:
+        return entries[-1]
+    return next((entry for entry in entries if entry.etag == record.etag), None)
+
+
+def _fits(plan: PartPlan, part: Part) -> bool:
+    try:
+        plan.check_length(part.number, part.size)
+    except InvalidRequest:
+        return False
+    return True

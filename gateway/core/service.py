@@ -1,0 +1,396 @@
+"""The verbs: everything a door can ask for, and every rule about who may ask for it when.
+
+A method takes a principal first, changes nothing when it raises, and may be repeated. It does not
+promise that the store is reached: signing and status never talk to it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from gateway.core.access import READ, WRITE, Principal, authorize
+from gateway.core.checksums import Checksum
+from gateway.core.completer import Completer
+from gateway.core.creation import Creator
+from gateway.core.freezer import Freezer, part_length, refuse_duplicates
+from gateway.core.lifecycle import CLOSED, SETTLED, UNSETTLED, Trigger, advance, require_open
+from gateway.core.model import (
+    Acknowledged,
+    NewUpload,
+    Part,
+    PartToSign,
+    SignedPart,
+    State,
+    StorageLimits,
+    StoredObject,
+    UploadSession,
+    check_session_id,
+)
+from gateway.core.ports import (
+    Clock,
+    ObjectStore,
+    PartOutcome,
+    Presigner,
+    SessionPage,
+    SessionQuery,
+    SessionStore,
+    Storage,
+)
+from gateway.core.reconciler import Reconciled, Reconciler
+from gateway.core.sweeper import Sweeper
+from gateway.errors import (
+    Conflict,
+    GatewayError,
+    Internal,
+    InvalidRequest,
+    NoSuchObject,
+    NoSuchUpload,
+)
+
+MAX_PARTS_A_CALL = 1000
+_WATCH_PAUSE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceOptions:
+    """What the settings decide; times in seconds."""
+
+    bucket: str
+    url_lifetime: int = 900
+    check_timeout: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class ContentURL:
+    """A short-lived URL of a verified object."""
+
+    url: str
+    expires_at: datetime
+    session: UploadSession
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Whether a dependency is well, and in a few words how."""
+
+    ok: bool
+    detail: str
+
+
+class UploadService:
+    """The verbs over the ports. All state is behind the ports; any number may run side by side."""
+
+    def __init__(
+        self,
+        *,
+        storage: Storage,
+        objects: ObjectStore,
+        sessions: SessionStore,
+        clock: Clock,
+        reconciler: Reconciler,
+        creator: Creator,
+        freezer: Freezer,
+        completer: Completer,
+        sweeper: Sweeper,
+        options: ServiceOptions,
+    ) -> None:
+        self._storage = storage
+        self._objects = objects
+        self._sessions = sessions
+        self._clock = clock
+        self._reconciler = reconciler
+        self._creator = creator
+        self._freezer = freezer
+        self._completer = completer
+        self._sweeper = sweeper
+        self._options = options
+
+    @property
+    def limits(self) -> StorageLimits:
+        """What the store can do."""
+        return self._storage.limits
+
+    def now(self) -> datetime:
+        """Return the server's time, by which clients judge when a URL expires."""
+        return self._clock.now()
+
+    async def create(self, principal: Principal, new: NewUpload) -> tuple[UploadSession, bool]:
+        """Create a session, or find the one made with the same idempotency key (then False).
+
+        Raises InvalidRequest, TooLarge, Forbidden `key_not_allowed`; with an idempotency key
+        InvalidRequest `idempotency_mismatch` for another request, and Conflict
+        `creation_in_flight` while the first one is under way.
+        """
+        authorize(principal, WRITE)
+        return await self._creator.create(principal, new)
+
+    async def get(self, principal: Principal, session_id: str) -> UploadSession:
+        """Return the session with its live progress."""
+        return await self._load(principal, READ, session_id)
+
+    async def find(
+        self,
+        principal: Principal,
+        *,
+        states: frozenset[State] | None = None,
+        fingerprint: str | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> SessionPage:
+        """Return a page of the caller's own sessions, newest first."""
+        authorize(principal, READ)
+        return await self._sessions.find(
+            SessionQuery(principal.principal_id, states, fingerprint, cursor, limit)
+        )
+
+    async def parts(self, principal: Principal, session_id: str) -> tuple[Part, ...]:
+        """Return the parts known, after reconciling an open session with the store."""
+        session = await self._load(principal, READ, session_id)
+        if session.state is State.OPEN:
+            return (await self._reconcile(session)).parts.parts
+        return (await self._sessions.parts(session_id)).parts
+
+    async def sign(
+        self, principal: Principal, session_id: str, parts: Sequence[PartToSign]
+    ) -> list[SignedPart]:
+        """Presign PUTs, binding size and checksum; asking again is free.
+
+        Raises Conflict `part_conflict` where another checksum is recorded for a part and the
+        request does not say `replace`; what require_open raises; InvalidRequest.
+        """
+        session = await self._load(principal, WRITE, session_id)
+        require_open(session)
+        if len(parts) > MAX_PARTS_A_CALL:
+            raise InvalidRequest(
+                f"At most {MAX_PARTS_A_CALL} parts are signed at a time.",
+                code="too_many_parts",
+                hint="Ask for the next ones when these are on their way.",
+            )
+        refuse_duplicates([part.number for part in parts])
+        sized = [_sized(session, part) for part in parts]
+        await self._check_replacements(session, sized)
+        bound = session.checksum_algorithm in self.limits.part_checksums
+        return await self._presigner.sign_parts(
+            session.upload,
+            sized if bound else [PartToSign(part.number, part.size) for part in sized],
+            algorithm=session.checksum_algorithm,
+            expires_in=self._options.url_lifetime,
+        )
+
+    async def acknowledge(
+        self, principal: Principal, session_id: str, parts: Sequence[Acknowledged]
+    ) -> tuple[UploadSession, list[PartOutcome]]:
+        """Record parts that the client says are stored; sizes are checked before completion.
+
+        Raises Conflict `part_conflict` for other bytes, and then records none of the call.
+        """
+        session = await self._load(principal, WRITE, session_id)
+        require_open(session)
+        outcomes = await self._freezer.acknowledge(session, parts)
+        return await self._sessions.get(session_id), outcomes
+
+    async def report_in_flight(
+        self, principal: Principal, session_id: str, in_flight: Mapping[int, int]
+    ) -> None:
+        """Take a client's claim of bytes on the way, each capped at its part's length."""
+        session = await self._load(principal, WRITE, session_id)
+        require_open(session)
+        if len(in_flight) > MAX_PARTS_A_CALL:
+            raise InvalidRequest(
+                f"At most {MAX_PARTS_A_CALL} parts are in flight.", code="too_many_parts"
+            )
+        claims = {
+            number: min(claim, part_length(session, number)) for number, claim in in_flight.items()
+        }
+        await self._sessions.report_in_flight(session_id, claims)
+
+    async def complete(
+        self,
+        principal: Principal,
+        session_id: str,
+        *,
+        parts: Sequence[Acknowledged] = (),
+        size: int | None = None,
+        checksum: Checksum | None = None,
+        wait: float = 10.0,
+    ) -> UploadSession:
+        """Complete and verify; return the session, settled or still on its way after `wait` s.
+
+        Any number of times. Raises Conflict `parts_missing` (details `missing`, `wrong_size`,
+        `changed` as ranges), `part_conflict`, or what the store's refusal was; Gone; InvalidRequest
+        `size_required`, `size_mismatch`.
+        """
+        session = await self._load(principal, WRITE, session_id)
+        if session.state is State.OPEN:
+            session = await self._freezer.freeze(session, parts, size, checksum)
+        if session.state in UNSETTLED:
+            await asyncio.wait({self._completer.start(session_id)}, timeout=wait)
+            session = await self._sessions.get(session_id)
+        if session.state is State.OPEN and session.error:
+            raise Conflict(session.error.message, code=session.error.code, hint=session.error.hint)
+        if session.state in CLOSED:
+            require_open(session)
+        return session
+
+    async def abort(self, principal: Principal, session_id: str) -> None:
+        """Abort and delete the parts; a session that is closed already is a success.
+
+        Raises Conflict `session_completed`, `session_busy`...: an object is never deleted here.
+        """
+        session = await self._load(principal, WRITE, session_id)
+        if session.state in CLOSED:
+            return
+        require_open(session)
+        if await self._reconciler.find_stamped(session) is not None:
+            # Completed behind our back: it is a finished object now, and not ours to destroy.
+            session = await self._freezer.adopt(session)
+            require_open(session)
+        after, event = advance(session, Trigger.ABORT, self._clock.now())
+        session = await self._sessions.save(after, event)
+        # The session is aborted whatever comes now; what cannot be cleared, the sweeper clears.
+        with suppress(GatewayError):
+            await self._sweeper.clear(session)
+
+    async def watch(self, principal: Principal, session_id: str) -> AsyncIterator[UploadSession]:
+        """Yield the session at once and after every change, until it is settled.
+
+        Looks twice a second: cheap beside an upload, and it survives a restart of Redis.
+        """
+        last: UploadSession | None = None
+        while True:
+            session = await self._load(principal, READ, session_id)
+            if last is None or session != last or session.progress != last.progress:
+                yield session
+                last = session
+            if session.state in SETTLED:
+                return
+            await asyncio.sleep(_WATCH_PAUSE)
+
+    async def content_url(self, principal: Principal, session_id: str) -> ContentURL:
+        """Presign a download of a completed session's object."""
+        session = await self._load(principal, READ, session_id)
+        _require_content(session)
+        lifetime = self._options.url_lifetime
+        expires_at = self._clock.now() + timedelta(seconds=lifetime)
+        url = await self._presigner.sign_get(
+            session.upload.bucket,
+            session.upload.key,
+            filename=session.filename,
+            content_type=session.content_type,
+            expires_in=lifetime,
+        )
+        return ContentURL(url, expires_at, session)
+
+    async def read_content(
+        self, principal: Principal, session_id: str, start: int = 0, stop: int | None = None
+    ) -> AsyncIterator[bytes]:
+        """Yield bytes [start, stop) of a completed session's object, and of no other version."""
+        session = await self._load(principal, READ, session_id)
+        stored = _require_content(session)
+        blocks = self._objects.read(
+            stored.bucket, stored.key, start=start, stop=stop, if_match=stored.etag
+        )
+        async for block in blocks:
+            yield block
+
+    async def check(self) -> dict[str, Check]:
+        """Ask Redis and the store whether they are well, each within a bound."""
+        redis, store = await asyncio.gather(
+            self._ask(self._sessions.ping()), self._ask(self._ask_store())
+        )
+        # A store refuses signatures of a clock that is 15 minutes off, and answers otherwise.
+        skewed = store.detail == "clock_skewed"
+        return {
+            "redis": redis,
+            "store": Check(ok=True, detail="ok") if skewed else store,
+            "clock": Check(ok=not skewed, detail="clock_skewed" if skewed else "ok"),
+        }
+
+    async def _ask(self, question: Coroutine[Any, Any, None]) -> Check:
+        try:
+            async with asyncio.timeout(self._options.check_timeout):
+                await question
+        except TimeoutError:
+            return Check(ok=False, detail="timeout")
+        except GatewayError as error:
+            return Check(ok=False, detail=error.code)
+        return Check(ok=True, detail="ok")
+
+    async def _ask_store(self) -> None:
+        with suppress(NoSuchObject):
+            await self._objects.head(self._options.bucket, ".gateway/health")
+
+    @property
+    def _presigner(self) -> Presigner:
+        if self._storage.presigner is None:
+            raise Internal("This storage cannot presign.", code="presigning_unsupported")
+        return self._storage.presigner
+
+    async def _load(self, principal: Principal, scope: str, session_id: str) -> UploadSession:
+        session = await self._reconciler.load(check_session_id(session_id))
+        authorize(principal, scope, session)
+        return session
+
+    async def _check_replacements(
+        self, session: UploadSession, parts: Sequence[PartToSign]
+    ) -> None:
+        known = [part for part in parts if session.progress.has(part.number)]
+        if not known:
+            return
+        recorded = await self._sessions.parts_of(
+            session.session_id, [part.number for part in known]
+        )
+        conflicts = [
+            part.number
+            for part in known
+            if not part.replace
+            and part.checksum is not None
+            and part.number in recorded
+            and recorded[part.number].checksum not in {None, part.checksum}
+        ]
+        if conflicts:
+            raise Conflict(
+                "Other bytes are stored for these parts.",
+                code="part_conflict",
+                hint="Send replace: true for a part if the new bytes are meant to take its place.",
+                details={"parts": conflicts},
+            )
+        if replaced := [part.number for part in known if part.replace]:
+            await self._sessions.allow_replace(session.session_id, replaced)
+
+    async def _reconcile(self, session: UploadSession) -> Reconciled:
+        try:
+            return await self._reconciler.reconcile(session)
+        except NoSuchUpload:
+            session = await self._freezer.close_or_adopt(session)
+            require_open(session)
+            raise
+
+
+def _sized(session: UploadSession, part: PartToSign) -> PartToSign:
+    size = part_length(session, part.number) if part.size is None else part.size
+    session.plan.check_length(part.number, size)
+    if part.checksum is not None:
+        Checksum(session.checksum_algorithm, part.checksum)
+    return PartToSign(part.number, size, part.checksum, part.replace)
+
+
+def _require_content(session: UploadSession) -> StoredObject:
+    if session.state is State.COMPLETED and session.object:
+        return session.object
+    if session.state in CLOSED:
+        require_open(session)
+    if session.state in {State.CORRUPT, State.REJECTED}:
+        raise Conflict(
+            "The object failed its check and is in quarantine.",
+            code="quarantined",
+            hint=session.error.message if session.error else "",
+        )
+    raise Conflict(
+        "The upload is not completed yet.",
+        code="not_completed",
+        hint="Complete the session, and wait until its state is completed.",
+    )

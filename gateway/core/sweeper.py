@@ -1,0 +1,190 @@
+"""Looks after sessions that nobody else looks after, and is the only one that deletes.
+
+Every gateway process runs one. It takes up completions whose process died, notices what somebody
+did to the store behind our back, lets sessions expire, clears what closed ones left in storage,
+and rebuilds Redis from the sidecars after it was emptied. All of it can be repeated at any point.
+"""
+
+import asyncio
+import logging
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from gateway.core.completer import LOST, Completer
+from gateway.core.lifecycle import CLOSED, RECHECK_AFTER, UNSETTLED, Trigger, advance
+from gateway.core.model import State, UploadSession
+from gateway.core.ports import Clock, Leases, SessionStore, Sidecar, Sidecars, Storage
+from gateway.core.reconciler import Reconciler
+from gateway.errors import Conflict, GatewayError, NoSuchUpload, SessionNotFound, Unavailable
+
+log = logging.getLogger(__name__)
+
+# A session whose completion is under way, or whose look-up failed, is looked at again after this.
+_AGAIN = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True)
+class SweeperOptions:
+    """`interval` is the pause between rounds in seconds, `batch` the sessions of one round.
+
+    `grace` is how long after its expiry a session still takes parts and is not yet cleared.
+    """
+
+    interval: float = 5.0
+    batch: int = 100
+    at_once: int = 8
+    grace: timedelta = timedelta(hours=24)
+
+
+class Sweeper:
+    """One loop a process; see the module's docstring."""
+
+    def __init__(
+        self,
+        *,
+        storage: Storage,
+        sessions: SessionStore,
+        sidecars: Sidecars,
+        leases: Leases,
+        clock: Clock,
+        reconciler: Reconciler,
+        completer: Completer,
+        options: SweeperOptions | None = None,
+    ) -> None:
+        self._storage = storage
+        self._sessions = sessions
+        self._sidecars = sidecars
+        self._leases = leases
+        self._clock = clock
+        self._reconciler = reconciler
+        self._completer = completer
+        self._options = options or SweeperOptions()
+
+    async def run(self) -> None:
+        """Sweep until cancelled. A round that fails is logged, and the next one tries again."""
+        while True:
+            try:
+                await self.sweep()
+            except GatewayError as error:
+                log.warning("sweep failed: %s", error.code)
+            except Exception:
+                log.exception("sweep crashed")
+            await asyncio.sleep(self._options.interval)
+
+    async def sweep(self) -> int:
+        """Rebuild if Redis was emptied, then attend to what is due; return how many sessions."""
+        if not await self._sessions.is_marked():
+            await self.rebuild()
+        due = await self._sessions.due(self._clock.now(), self._options.batch)
+        slots = asyncio.Semaphore(self._options.at_once)
+
+        async def one(session_id: str) -> None:
+            async with slots:
+                await self._attend_safely(session_id)
+
+        await asyncio.gather(*(one(session_id) for session_id in due))
+        return len(due)
+
+    async def rebuild(self) -> int:
+        """Record every session that has a sidecar and is not known; return how many were looked at.
+
+        Done by one process at a time. Sessions are found one by one without it, too, but not by
+        their fingerprint, and unfinished completions would wait for somebody to ask.
+        """
+        lease = await self._leases.acquire("rebuild", seconds=600)
+        if lease is None:
+            return 0
+        try:
+            count = 0
+            batch: list[str] = []
+            async for session_id in self._sidecars.ids():
+                batch.append(session_id)
+                count += 1
+                if len(batch) == self._options.at_once:
+                    await asyncio.gather(*map(self._recall, batch))
+                    batch.clear()
+            await asyncio.gather(*map(self._recall, batch))
+            await self._sessions.mark()
+            return count
+        finally:
+            with suppress(Unavailable):
+                await lease.release()
+
+    async def clear(self, session: UploadSession) -> UploadSession:
+        """Delete what a closed session left in storage: the one function that deletes.
+
+        Precondition, by law 2: the session is closed, and a HEAD of its key just now found no
+        object that carries its stamp. A stamped object is left alone, and so is its upload.
+        """
+        if session.state not in CLOSED:
+            raise Conflict("Only closed sessions are cleared.", code="wrong_state")
+        if await self._reconciler.find_stamped(session) is None:
+            await self._storage.abort(session.upload)
+        else:
+            log.warning(
+                "a closed session has an object; it is kept",
+                extra={"session_id": session.session_id},
+            )
+        cleared = replace(
+            session,
+            storage_cleared=True,
+            version=session.version + 1,
+            updated_at=self._clock.now(),
+        )
+        await self._sidecars.write(Sidecar(cleared))
+        return await self._sessions.save(cleared)
+
+    async def _recall(self, session_id: str) -> None:
+        try:
+            await self._reconciler.load(session_id)
+        except Unavailable:
+            raise  # Storage or Redis is down: the next round begins again.
+        except GatewayError as error:
+            log.warning("not rebuilt: %s", error.code, extra={"session_id": session_id})
+
+    async def _attend_safely(self, session_id: str) -> None:
+        try:
+            await self._attend(session_id)
+        except SessionNotFound:
+            await self._sessions.schedule(session_id, None)
+        except GatewayError as error:
+            log.info("sweep passes over: %s", error.code, extra={"session_id": session_id})
+            await self._sessions.schedule(session_id, self._clock.now() + _AGAIN)
+
+    async def _attend(self, session_id: str) -> None:
+        now = self._clock.now()
+        session = await self._reconciler.load(session_id)
+        if session.state in UNSETTLED:
+            await self._sessions.schedule(session_id, now + _AGAIN)
+            self._completer.start(session_id)
+        elif session.state is State.OPEN:
+            await self._attend_open(session)
+        elif session.state in CLOSED and not session.storage_cleared:
+            await self.clear(session)
+        else:
+            await self._sessions.schedule(session_id, None)
+
+    async def _attend_open(self, session: UploadSession) -> None:
+        now = self._clock.now()
+        if await self._reconciler.find_stamped(session) is not None:
+            # Completed behind our back: adopt the object, and verify it like any other.
+            after, event = advance(session, Trigger.COMPLETE, now)
+            await self._sessions.save(after, event)
+            self._completer.start(session.session_id)
+            return
+        if now >= session.expires_at + self._options.grace:
+            after, event = advance(session, Trigger.EXPIRE, now)
+            await self.clear(await self._sessions.save(after, event))
+            return
+        try:
+            await self._reconciler.reconcile(session)
+        except NoSuchUpload:
+            if await self._reconciler.find_stamped(session) is not None:
+                raise  # It was completed just now; the next round adopts it.
+            after, event = advance(session, Trigger.LOST, now, error=LOST)
+            await self.clear(await self._sessions.save(after, event))
+            return
+        await self._sessions.schedule(
+            session.session_id, min(now + RECHECK_AFTER, session.expires_at + self._options.grace)
+        )
