@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 class CompleterOptions:
     """Times in seconds. `patience` bounds one drive; the sweeper begins another one later."""
 
-    lease: float = 30.0
+    lease: float = 10.0
     patience: float = 600.0
     first_pause: float = 0.5
     longest_pause: float = 30.0
@@ -135,7 +135,8 @@ class Completer:
             except Conflict as error:
                 if error.code != "session_changed":
                     raise
-                continue  # Somebody was quicker: look again at what is left to do.
+                # Somebody was quicker: look again at what is left to do.
+                pause = self._options.first_pause
             except (Unavailable, StorageFull) as error:
                 log.info("completion waits: %s", error.code, extra={"session_id": session_id})
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - only jitter

@@ -88,9 +88,11 @@ def event_for(session: UploadSession, event_type: EventType) -> Event:
 
 def settled_event(session: UploadSession) -> Event | None:
     """Return the event that brought a settled session to its state, for a record rebuilt."""
+    # Clearing storage is the one change after a session is settled, and makes no event.
+    settled = replace(session, version=session.version - session.storage_cleared)
     for state, event_type in TRANSITIONS.values():
         if event_type is not None and state is session.state:
-            return event_for(session, event_type)
+            return event_for(settled, event_type)
     return None
 
 

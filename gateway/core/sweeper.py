@@ -26,12 +26,16 @@ _AGAIN = timedelta(seconds=30)
 
 @dataclass(frozen=True, slots=True)
 class SweeperOptions:
-    """`interval` is the pause between rounds in seconds, `batch` the sessions of one round.
+    """How often and how much to sweep.
+
+    `interval` is the pause between rounds, `lease` how long a dead sweeper blocks the others, in
+    seconds; `batch` are the sessions of one round.
 
     `grace` is how long after its expiry a session still takes parts and is not yet cleared.
     """
 
     interval: float = 5.0
+    lease: float = 30.0
     batch: int = 100
     at_once: int = 8
     grace: timedelta = timedelta(hours=24)
@@ -73,9 +77,22 @@ class Sweeper:
             await asyncio.sleep(self._options.interval)
 
     async def sweep(self) -> int:
-        """Rebuild if Redis was emptied, then attend to what is due; return how many sessions."""
-        if not await self._sessions.is_marked():
-            await self.rebuild()
+        """Rebuild if Redis was emptied, then attend to what is due; return how many sessions.
+
+        One process sweeps at a time; in the others this returns 0.
+        """
+        lease = await self._leases.acquire("sweep", seconds=self._options.lease)
+        if lease is None:
+            return 0
+        try:
+            if not await self._sessions.is_marked():
+                await self.rebuild()
+            return await self._attend_due()
+        finally:
+            with suppress(Unavailable):
+                await lease.release()
+
+    async def _attend_due(self) -> int:
         due = await self._sessions.due(self._clock.now(), self._options.batch)
         slots = asyncio.Semaphore(self._options.at_once)
 
@@ -89,27 +106,20 @@ class Sweeper:
     async def rebuild(self) -> int:
         """Record every session that has a sidecar and is not known; return how many were looked at.
 
-        Done by one process at a time. Sessions are found one by one without it, too, but not by
+        Sessions are found one by one without it, too, but not by
         their fingerprint, and unfinished completions would wait for somebody to ask.
         """
-        lease = await self._leases.acquire("rebuild", seconds=600)
-        if lease is None:
-            return 0
-        try:
-            count = 0
-            batch: list[str] = []
-            async for session_id in self._sidecars.ids():
-                batch.append(session_id)
-                count += 1
-                if len(batch) == self._options.at_once:
-                    await asyncio.gather(*map(self._recall, batch))
-                    batch.clear()
-            await asyncio.gather(*map(self._recall, batch))
-            await self._sessions.mark()
-            return count
-        finally:
-            with suppress(Unavailable):
-                await lease.release()
+        count = 0
+        batch: list[str] = []
+        async for session_id in self._sidecars.ids():
+            batch.append(session_id)
+            count += 1
+            if len(batch) == self._options.at_once:
+                await asyncio.gather(*map(self._recall, batch))
+                batch.clear()
+        await asyncio.gather(*map(self._recall, batch))
+        await self._sessions.mark()
+        return count
 
     async def clear(self, session: UploadSession) -> UploadSession:
         """Delete what a closed session left in storage: the one function that deletes.
