@@ -55,23 +55,25 @@ def session_from_record(record: Mapping[str, Any]) -> UploadSession:
     """Rebuild a session; raise Internal `record_unreadable` for one that makes no sense."""
     try:
         times: dict[str, Any] = {name: time_from_text(record[name]) for name in _TIMES}
-        return UploadSession(
+        session = UploadSession(
             **{name: record[name] for name in _PLAIN},
             **times,
             state=State(record["state"]),
             metadata=dict(record["metadata"]),
             verified_by=VerifiedBy(record["verified_by"]) if record["verified_by"] else None,
-            upload=_build(MultipartUpload, record["upload"]),
+            upload=MultipartUpload(**_known(MultipartUpload, record["upload"])),
             checksum=_build(Checksum, record["checksum"]),
             object=_build(StoredObject, record["object"]),
             error=_build(Problem, record["error"]),
         )
+        _check_numbers(session)
     except (KeyError, TypeError, ValueError, AttributeError, GatewayError) as error:
         raise Internal(
             "The record of this session cannot be read.",
             code="record_unreadable",
             hint="Other sessions are not touched; an administrator can rebuild this one.",
         ) from error
+    return session
 
 
 def part_to_record(part: Part) -> list[Any]:
@@ -94,13 +96,21 @@ def time_from_text(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
+def _check_numbers(session: UploadSession) -> None:
+    # A plan refuses numbers that are none, and a version is compared and counted on.
+    if session.plan.last_number < 1 or session.version < 1:
+        raise ValueError("There is no such plan or version.")
+
+
 def _values(value: Any) -> dict[str, Any]:
     plain = {field.name: getattr(value, field.name) for field in fields(value)}
     return {k: dict(v) if isinstance(v, Mapping) else v for k, v in plain.items()}
 
 
 def _build(kind: type[Any], record: Mapping[str, Any] | None) -> Any:
-    if record is None:
-        return None
+    return None if record is None else kind(**_known(kind, record))
+
+
+def _known(kind: type[Any], record: Mapping[str, Any]) -> dict[str, Any]:
     known = {field.name for field in fields(kind)}
-    return kind(**{name: value for name, value in record.items() if name in known})
+    return {name: value for name, value in record.items() if name in known}
