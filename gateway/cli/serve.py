@@ -1,0 +1,66 @@
+"""`gateway serve`: the gateway for deployments, in one process or several.
+
+On SIGTERM, SIGINT or SIGHUP it reports that it is not ready, stops accepting, lets running
+requests end within the drain timeout, and exits; a second signal cuts them short. Redis and the
+store may be away when it starts: it is then not ready, and keeps trying.
+"""
+
+import asyncio
+import signal
+import socket
+from contextlib import suppress
+
+import structlog
+import typer
+import uvloop
+
+from gateway import app
+from gateway.cli.flags import with_settings
+from gateway.cli.listening import listen, url_of
+from gateway.cli.supervisor import Supervisor, SupervisorOptions
+from gateway.config import Settings
+from gateway.telemetry import LogOptions, configure_logging
+
+log = structlog.get_logger(__name__)
+
+# What a worker may take on top of its drain: closing connections, flushing logs.
+_MARGIN_SECONDS = 10.0
+
+
+def _serve(settings: Settings) -> None:
+    """Serve until told to stop. Settings come from flags, GW_* and AWS variables, a TOML file."""
+    configure_logging(LogOptions(settings.log_level, settings.log_format))
+    sockets = listen(settings.host, settings.port)
+    log.info("listening", url=url_of(sockets), workers=settings.workers)
+    try:
+        if settings.workers == 1:
+            uvloop.run(serve_until_signalled(settings, sockets))
+            return
+        supervisor = Supervisor(
+            lambda lifeline: uvloop.run(serve_until_signalled(settings, sockets, lifeline)),
+            SupervisorOptions(
+                workers=settings.workers,
+                drain_timeout=settings.drain_delay + settings.drain_timeout + _MARGIN_SECONDS,
+            ),
+        )
+        code = supervisor.run()
+    finally:
+        for opened in sockets:
+            opened.close()
+    raise typer.Exit(code)
+
+
+serve = with_settings(_serve)
+
+
+async def serve_until_signalled(
+    settings: Settings, sockets: list[socket.socket], lifeline: int | None = None
+) -> None:
+    """Serve in this process until a signal comes, or the lifeline reaches its end."""
+    stop = app.Stop()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(number, stop.ask)
+    if lifeline is not None:
+        loop.add_reader(lifeline, stop.ask_once)
+    await app.serve(settings, sockets, stop)

@@ -1,0 +1,431 @@
+"""Every setting of the gateway: one frozen object, validated before anything is started.
+
+A setting comes from the first of these that names it: a flag (`--s3-bucket`), the environment
+(`GW_S3_BUCKET`), the AWS standard variables (`AWS_REGION` and the like, for the store), the TOML
+file (`s3_bucket = "..."`), its default. Credentials of the store are taken together from one of
+these, so that a session token never meets another's access key.
+
+No layer below reads this module: `app` hands each the options it needs. Nothing here connects to
+anything, so a setting that is well-formed may still be wrong; `gateway doctor` finds that out.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from gateway.errors import InvalidRequest
+
+ENV_PREFIX: Final = "GW_"
+
+# The names that AWS's own tools read; the first that is set counts.
+# https://docs.aws.amazon.com/sdkref/latest/guide/environment-variables.html
+AWS_VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
+    "s3_endpoint": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+    "s3_region": ("AWS_REGION", "AWS_DEFAULT_REGION"),
+    "s3_access_key_id": ("AWS_ACCESS_KEY_ID",),
+    "s3_secret_access_key": ("AWS_SECRET_ACCESS_KEY",),
+    "s3_session_token": ("AWS_SESSION_TOKEN",),
+}
+_CREDENTIALS: Final = ("s3_access_key_id", "s3_secret_access_key", "s3_session_token")
+
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)", re.ASCII)
+_MAX_URL_LIFETIME: Final = 604_800  # Seconds; SigV4 allows a presigned URL no more (laws.md).
+_YEAR: Final = 366 * 86_400
+_MIN_TOKEN: Final = 8
+
+
+def parse_duration(value: object) -> object:
+    """Return seconds for `900`, `"900"`, `"15m"`, `"24h"` or `"7d"`; other things unchanged."""
+    if isinstance(value, str):
+        match = _DURATION.fullmatch(value.strip())
+        if match is None:
+            raise ValueError("write seconds, or a number with s, m, h or d: 90, 15m, 24h, 7d")
+        return float(match[1]) * _UNITS[match[2] or "s"]
+    return value
+
+
+def duration_text(seconds: float) -> str:
+    """Write seconds the way `parse_duration` reads them, in the largest unit that is whole."""
+    for unit in ("d", "h", "m"):
+        if seconds >= _UNITS[unit] and seconds % _UNITS[unit] == 0:
+            return f"{seconds / _UNITS[unit]:g}{unit}"
+    return f"{seconds:g}s"
+
+
+def _split(value: object) -> object:
+    return (
+        [item for item in re.split(r"[,\s]+", value) if item] if isinstance(value, str) else value
+    )
+
+
+Seconds = Annotated[float, BeforeValidator(parse_duration)]
+Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+
+
+class Settings(BaseSettings):
+    """What one gateway process runs on. Durations are seconds, or texts such as 15m, 24h, 7d."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_ignore_empty=True,
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+    )
+
+    config: Path | None = Field(None, description="TOML file with any of these settings.")
+
+    host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="Address to listen on. Anything but loopback needs a token.",
+    )
+    port: int = Field(8000, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
+    workers: int = Field(
+        1, ge=1, le=256, description="Processes that share the port; about one per core."
+    )
+    token: SecretStr | None = Field(
+        None,
+        description="Bearer token that every caller must send, at least 8 characters. Without one "
+        "callers need none, and only loopback is served.",
+    )
+    cors_origins: Texts = Field(
+        (),
+        description="Origins of web pages that may call the API, exact, separated by commas: "
+        "https://app.example.com.",
+    )
+
+    s3_endpoint: str | None = Field(
+        None, description="URL of the store as the gateway reaches it. Unset: Amazon S3."
+    )
+    s3_public_endpoint: str | None = Field(
+        None,
+        description="URL of the store as clients reach it, put into presigned URLs. "
+        "Unset: the same as s3_endpoint.",
+    )
+    s3_region: str = Field("us-east-1", description="Region to sign for; R2 says auto.")
+    s3_bucket: str = Field(
+        min_length=3, max_length=255, description="Bucket for uploads; it must exist."
+    )
+    s3_addressing: Literal["auto", "path", "virtual"] = Field(
+        "auto",
+        description="Where the bucket goes in a URL: path, or virtual (in the host name). "
+        "auto: virtual for Amazon, path for others.",
+    )
+    s3_access_key_id: str | None = Field(
+        None,
+        description="Access key. Unset: the AWS credential chain (profile, role, metadata).",
+    )
+    s3_secret_access_key: SecretStr | None = Field(
+        None, description="Secret of the access key. Better set by environment or file."
+    )
+    s3_session_token: SecretStr | None = Field(
+        None, description="Session token that belongs to a temporary access key."
+    )
+
+    redis_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"),
+        description="Redis or Valkey: redis://, rediss:// (TLS) or unix://, with user and password "
+        "in the URL.",
+    )
+    redis_prefix: str = Field(
+        "gw",
+        pattern=r"^[A-Za-z0-9_.-]{1,32}$",
+        description="Start of every key in Redis; gateways that share a bucket share it.",
+    )
+
+    url_lifetime: Seconds = Field(
+        900, ge=10, le=_MAX_URL_LIFETIME, description="Life of a presigned URL."
+    )
+    session_lifetime: Seconds = Field(
+        7 * 86_400,
+        ge=60,
+        le=_YEAR,
+        description="Time an upload may take. Set less than the store keeps unfinished uploads.",
+    )
+    grace: Seconds = Field(
+        86_400,
+        ge=0,
+        le=_YEAR,
+        description="Time an expired upload is still kept before its parts are deleted.",
+    )
+    client_keys: bool = Field(
+        default=False, description="Let clients choose bucket and key of their objects."
+    )
+
+    drain_timeout: Seconds = Field(
+        30, ge=0, le=3600, description="Time for running requests to end after SIGTERM."
+    )
+    drain_delay: Seconds = Field(
+        0,
+        ge=0,
+        le=600,
+        description="Time between reporting not ready and no longer accepting, for a load balancer "
+        "to notice.",
+    )
+    header_timeout: Seconds = Field(
+        15, ge=1, le=600, description="Time for a client to send the head of a request."
+    )
+    body_timeout: Seconds = Field(
+        60, ge=1, le=3600, description="Time for a client to send the body of a request."
+    )
+    idle_timeout: Seconds = Field(
+        75, ge=1, le=3600, description="Time a connection may be idle between two requests."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severity that is logged: debug, info, warning or error."
+    )
+    log_format: Literal["auto", "text", "json"] = Field(
+        "auto", description="Log lines as text or json. auto: text on a terminal, else json."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library hands it over.
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the same.
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order the sources as the module's docstring says."""
+        flags = init_settings() if isinstance(init_settings, InitSettingsSource) else {}
+        return (
+            init_settings,
+            _CredentialsTogether(settings_cls, env_settings()),
+            _CredentialsTogether(settings_cls, _aws_environment()),
+            _CredentialsTogether(
+                settings_cls, _read_toml(flags.get("config") or env_settings().get("config"))
+            ),
+        )
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _exact_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            split = urlsplit(origin)
+            if (
+                split.scheme not in {"http", "https"}
+                or not split.netloc
+                or "*" in origin
+                or origin != f"{split.scheme}://{split.netloc}"
+                or origin != origin.lower()
+            ):
+                raise ValueError(
+                    "write each origin as a browser sends it: scheme, host and port in small "
+                    "letters, no path, no asterisk, such as https://app.example.com"
+                )
+        return origins
+
+    @field_validator("s3_endpoint", "s3_public_endpoint")
+    @classmethod
+    def _plain_url(cls, url: str | None) -> str | None:
+        if url is not None:
+            split = urlsplit(url)
+            if (
+                split.scheme not in {"http", "https"}
+                or not split.hostname
+                or split.username is not None
+                or split.query
+                or split.fragment
+            ):
+                raise ValueError(
+                    "write it like https://s3.example.com:9000, without user, query or fragment"
+                )
+        return url
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_scheme(cls, url: SecretStr) -> SecretStr:
+        if not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError(
+                "write it like redis://:password@host:6379/0 or unix:///run/redis.sock"
+            )
+        return url
+
+    @field_validator("token")
+    @classmethod
+    def _sendable_token(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None:
+            text = token.get_secret_value()
+            if len(text) < _MIN_TOKEN or not re.fullmatch(r"[A-Za-z0-9._~+/=-]+", text):
+                raise ValueError(
+                    "use at least 8 letters, digits and ._~+/=- (RFC 6750), best random: "
+                    "`openssl rand -hex 32`"
+                )
+        return token
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.token is None and not is_loopback(self.host):
+            raise ValueError(
+                f"without a token only loopback is served, not {self.host}; set a token "
+                "(--token, GW_TOKEN), or listen on 127.0.0.1"
+            )
+        if (self.s3_access_key_id is None) != (self.s3_secret_access_key is None):
+            raise ValueError(
+                "s3_access_key_id and s3_secret_access_key come together; set both, or neither to "
+                "use the AWS credential chain"
+            )
+        if self.s3_session_token is not None and self.s3_access_key_id is None:
+            raise ValueError("s3_session_token belongs to an access key; set s3_access_key_id too")
+        return self
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine can reach what listens on the host."""
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def load_settings(flags: Mapping[str, Any] | None = None) -> Settings:
+    """Read all sources, `flags` first (None in them means not given).
+
+    Raises InvalidRequest `invalid_settings` that names each setting and what it should be, and
+    never repeats a value, which may be a secret.
+    """
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        problems = [_problem(item["loc"], item["msg"]) for item in error.errors()]
+        raise InvalidRequest(
+            "The settings are not usable: " + "; ".join(problems) + ".",
+            code="invalid_settings",
+            hint="`gateway serve --help` lists every setting.",
+            details={"problems": problems},
+        ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class SettingDoc:
+    """How one setting is written on the command line, in the environment, and in documents."""
+
+    name: str
+    flag: str
+    variables: tuple[str, ...]
+    default: str
+    description: str
+    switch: bool
+
+
+def document() -> list[SettingDoc]:
+    """Describe every setting in order, for flags, help texts and the README."""
+    return [
+        SettingDoc(
+            name=name,
+            flag="--" + name.replace("_", "-"),
+            variables=(ENV_PREFIX + name.upper(), *AWS_VARIABLES.get(name, ())),
+            default=_default_text(name),
+            description=info.description or "",
+            switch=info.annotation is bool,
+        )
+        for name, info in Settings.model_fields.items()
+    ]
+
+
+class _CredentialsTogether(PydanticBaseSettingsSource):
+    """One source, whose credentials count only where no source before it has any."""
+
+    def __init__(self, settings_cls: type[BaseSettings], values: Mapping[str, Any]) -> None:
+        super().__init__(settings_cls)
+        self._values = values
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
+        """Return one value; the base class asks for this method."""
+        return self._values.get(field_name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        taken = any(name in self.current_state for name in _CREDENTIALS)
+        return {
+            name: value
+            for name, value in self._values.items()
+            if not (taken and name in _CREDENTIALS)
+        }
+
+
+def _aws_environment() -> dict[str, str]:
+    found = {}
+    for name, variables in AWS_VARIABLES.items():
+        value = next((os.environ[v] for v in variables if os.environ.get(v)), None)
+        if value is not None:
+            found[name] = value
+    return found
+
+
+def _read_toml(path: Any) -> dict[str, Any]:
+    if path is None:
+        return {}
+    hint = "Give --config or GW_CONFIG the path of a readable TOML file."
+    try:
+        with Path(path).open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise InvalidRequest(
+            f"The settings file {path} cannot be read: {error.strerror}.",
+            code="invalid_settings",
+            hint=hint,
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequest(
+            f"The settings file {path} is not TOML: {error}.", code="invalid_settings", hint=hint
+        ) from error
+
+
+def _problem(location: tuple[int | str, ...], message: str) -> str:
+    message = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    name = str(location[0]) if location else ""
+    if name in Settings.model_fields:
+        return f"{name} ({ENV_PREFIX}{name.upper()}): {message}"
+    return f"{name}: there is no such setting" if name else message
+
+
+@lru_cache(maxsize=1)
+def _durations() -> frozenset[str]:
+    return frozenset(
+        name
+        for name, info in Settings.model_fields.items()
+        if any(getattr(item, "func", None) is parse_duration for item in info.metadata)
+    )
+
+
+def _default_text(name: str) -> str:
+    info = Settings.model_fields[name]
+    if info.is_required():
+        return "required"
+    default = info.default
+    if isinstance(default, SecretStr):
+        return default.get_secret_value()
+    if default is None or default == ():
+        return "none"
+    if name in _durations():
+        return duration_text(default)
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    return str(default)
