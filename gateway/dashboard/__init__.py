@@ -1,0 +1,1 @@
+"""The upload page and the browser library it is made of, served as they lie here: no build step."""

@@ -1,0 +1,361 @@
+/**
+ * Sends the parts of one session: reads and digests them ahead, has them signed in small batches
+ * with their checksums bound, PUTs as many at once as the Flow lets it, acknowledges in batches.
+ *
+ * It ends when every part is stored with the bytes of this file, or throws what only a person can
+ * mend. Whatever passes by itself (network, store, expired addresses) it waits out. Memory: the
+ * browser streams Blobs from disk; nothing here holds a part.
+ */
+
+import { asUploadError, fileChanged, UploadError } from "./errors.js";
+import { matches } from "./parts.js";
+import { putPart } from "./transfer.js";
+import { Bell } from "./waiting.js";
+
+/** Most parts in one acknowledgement, and how long, in ms, one may wait for company. */
+const BATCH = 100;
+const BATCH_AGE = 1_000;
+/** An address with less life than this, in ms, is signed anew before it is used. */
+const MARGIN = 10_000;
+/** How often one part may fail in a way that is its own, before a person is asked. */
+const PATIENCE = { refused: 8, damaged: 5, conflicts: 5 };
+const DIGEST_CODES = new Set(["BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch"]);
+const FULL_CODES = new Set(["XMinioStorageFull", "QuotaExceeded", "InsufficientStorage"]);
+
+export class Sending {
+  #upload;
+  #bell = new Bell();
+  #queue;
+  #ready = [];
+  #inFlight = new Map();
+  #filling = false;
+  #flushing = false;
+  #unacknowledged = [];
+  #oldest = 0;
+  #failure = null;
+  #signal;
+
+  /**
+   * @param {object} upload what this needs of its Upload: `file`, `session`, `parts`, `api`, `flow`,
+   *   and the methods `digest`, `learnStored`, `sent`, `changed`, `setTrouble`, `callOptions`
+   */
+  constructor(upload) {
+    this.#upload = upload;
+    this.#queue = upload.parts.filter((part) => !part.settled);
+  }
+
+  /** Part number to bytes on the way. */
+  get inFlight() {
+    return Object.fromEntries(this.#inFlight);
+  }
+
+  get bytesInFlight() {
+    let sum = 0;
+    for (const bytes of this.#inFlight.values()) sum += bytes;
+    return sum;
+  }
+
+  async run(signal) {
+    this.#signal = signal;
+    const { flow } = this.#upload;
+    const ring = () => this.#bell.ring();
+    flow.bell.addEventListener("ring", ring);
+    try {
+      while (!this.#isOver()) {
+        if (this.#failure) throw this.#failure;
+        this.#fill();
+        this.#flushWhenDue();
+        if (this.#ready.length > 0 && flow.enter()) this.#start(this.#ready.shift());
+        else await this.#bell.wait({ limit: Math.max(50, flow.closedFor || BATCH_AGE), signal });
+      }
+    } finally {
+      flow.bell.removeEventListener("ring", ring);
+    }
+  }
+
+  #isOver() {
+    const idle = !this.#filling && !this.#flushing && this.#inFlight.size === 0;
+    const nothing = this.#queue.length + this.#ready.length + this.#unacknowledged.length === 0;
+    return idle && nothing && this.#failure === null;
+  }
+
+  /** Digests and signs the next few parts, while earlier ones are on the way. */
+  #fill() {
+    const { limit } = this.#upload.flow;
+    if (this.#filling || this.#queue.length === 0 || this.#ready.length >= limit) return;
+    this.#filling = true;
+    this.#fillUpTo(limit)
+      .catch((error) => this.#fail(error))
+      .finally(() => {
+        this.#filling = false;
+        this.#bell.ring();
+      });
+  }
+
+  async #fillUpTo(count) {
+    const batch = [];
+    while (batch.length < count && this.#queue.length > 0) {
+      const part = this.#queue.shift();
+      await this.#upload.digest(part, this.#signal);
+      if (part.known !== null && this.#adopt(part)) continue;
+      batch.push(part);
+    }
+    if (batch.length > 0) await this.#sign(batch);
+  }
+
+  /** Skips a part whose stored bytes are those of the file; else marks it to be replaced. */
+  #adopt(part) {
+    const { known } = part;
+    const same = matches(part, this.#upload.session.part_etag_is_md5);
+    part.known = null;
+    part.replace = !same;
+    if (!same) return false;
+    part.etag = known.etag;
+    this.#settle(part);
+    if (known.checksum === null) this.#acknowledgeLater(part);
+    return true;
+  }
+
+  async #sign(batch) {
+    const { api, session } = this.#upload;
+    const wanted = batch.map((part) => ({
+      part_number: part.number,
+      checksum: part.checksum,
+      ...(part.replace && { replace: true }),
+    }));
+    let answer;
+    try {
+      answer = await api.sign(session.session_id, wanted, this.#options());
+    } catch (error) {
+      if (error.code !== "part_conflict") throw error;
+      await this.#reconsider(batch, error);
+      return;
+    }
+    const now = performance.now();
+    const targets = new Map(answer.parts.map((target) => [target.part_number, target]));
+    for (const part of batch) {
+      const { url, headers, expires_at: expiresAt } = targets.get(part.number);
+      // Measured from the server's own clock: ours may be wrong by hours.
+      const life = Date.parse(expiresAt) - Date.parse(answer.server_time);
+      part.target = { url, headers: headers ?? {}, deadline: now + life - MARGIN };
+      this.#ready.push(part);
+    }
+  }
+
+  /** After a conflict: asks what is stored by now, and puts these parts back to be compared. */
+  async #reconsider(batch, error) {
+    for (const part of batch) this.#count(part, "conflicts", error);
+    await this.#upload.learnStored(this.#signal);
+    for (const part of batch) this.#again(part);
+  }
+
+  #again(part) {
+    this.#queue.unshift(part);
+    this.#bell.ring();
+  }
+
+  #start(part) {
+    const { target } = part;
+    if (performance.now() > target.deadline) {
+      this.#upload.flow.leave();
+      this.#again(part);
+      return;
+    }
+    const { file, flow } = this.#upload;
+    const startedAt = performance.now();
+    this.#inFlight.set(part.number, 0);
+    const onProgress = (bytes) => {
+      const before = this.#inFlight.get(part.number) ?? 0;
+      this.#inFlight.set(part.number, bytes);
+      this.#upload.sent(Math.max(0, bytes - before));
+    };
+    const body = file.slice(part.start, part.start + part.size);
+    putPart(target, body, { signal: this.#signal, onProgress })
+      .then(
+        (etag) => this.#stored(part, etag),
+        (error) => this.#missed(part, error, startedAt),
+      )
+      .catch((error) => this.#fail(error))
+      .finally(() => {
+        flow.leave();
+        this.#bell.ring();
+      });
+  }
+
+  async #stored(part, etag) {
+    try {
+      part.etag = etag ?? (await this.#askEtag(part));
+    } finally {
+      this.#inFlight.delete(part.number);
+    }
+    this.#upload.flow.succeeded();
+    this.#upload.setTrouble("store", null);
+    this.#settle(part);
+    this.#acknowledgeLater(part);
+  }
+
+  /** Where the store's CORS rules hide the ETag, the gateway can still see it. */
+  async #askEtag(part) {
+    const { api, session } = this.#upload;
+    const query = { cursor: part.number - 1, limit: 1 };
+    const { parts } = await api.parts(session.session_id, query, this.#options());
+    if (parts[0]?.part_number === part.number) return parts[0].etag;
+    throw new UploadError("etag_hidden", "The store does not show this page what it has stored.", {
+      hint: "Its CORS rules must expose the ETag header.",
+    });
+  }
+
+  async #missed(part, error, startedAt) {
+    this.#inFlight.delete(part.number);
+    this.#upload.changed();
+    this.#signal.throwIfAborted();
+    const { flow } = this.#upload;
+    const { status, code } = error;
+    if (status === 0) await this.#probeFile(part);
+    if (DIGEST_CODES.has(code)) {
+      this.#count(part, "damaged", error);
+      part.checksum = null;
+    } else if (status === 404) {
+      await this.#probeSession();
+      flow.failed(startedAt);
+    } else if (status >= 400 && status < 500 && status !== 408 && status !== 429) {
+      // Most of all 403: the address has expired, by the store's clock. A new one costs nothing.
+      this.#count(part, "refused", error);
+      part.target = null;
+      if (part.counts.refused > 1) flow.failed(startedAt);
+    } else {
+      flow.failed(startedAt);
+      this.#upload.setTrouble("store", await this.#troubleOf(part, error));
+    }
+    if (part.target && status === 0 && part.checksum) this.#ready.unshift(part);
+    else this.#again(part);
+  }
+
+  /** A file that was changed on disk fails like the network does; one byte tells them apart. */
+  async #probeFile(part) {
+    const { file } = this.#upload;
+    try {
+      await file.slice(part.start, part.start + 1).arrayBuffer();
+    } catch (error) {
+      throw fileChanged(error);
+    }
+  }
+
+  /** The store does not know the multipart upload: completed or aborted, by whomever. */
+  async #probeSession() {
+    const { api, session } = this.#upload;
+    const now = await api.status(session.session_id, this.#options());
+    if (now.state !== "open") throw new SessionClosed();
+  }
+
+  async #troubleOf(part, { status, code, stalled, message }) {
+    if (globalThis.navigator?.onLine === false) {
+      return new UploadError("offline", "This device is offline.");
+    }
+    if (status === 507 || FULL_CODES.has(code)) {
+      return new UploadError("storage_full", "The store has no room left.");
+    }
+    if (status !== 0) return new UploadError("store_busy", message);
+    const { origin } = new URL(part.target.url);
+    if (!stalled && (await answersAtAll(origin, this.#signal))) {
+      return new UploadError("store_blocked", `The browser may not send to ${origin}.`, {
+        hint: "The store's CORS rules must allow this page's address, PUT, and any header.",
+        details: { origin },
+      });
+    }
+    return new UploadError("store_unreachable", `The store at ${origin} does not answer.`, {
+      details: { origin },
+    });
+  }
+
+  #count(part, what, cause) {
+    part.counts[what] += 1;
+    if (part.counts[what] < PATIENCE[what]) return;
+    if (what === "damaged") {
+      throw new UploadError("part_damaged", `Part ${part.number} arrives damaged every time.`, {
+        hint: "Something between here and the store changes the bytes; try another network.",
+        cause,
+      });
+    }
+    if (what === "conflicts") throw cause;
+    throw new UploadError("store_refused", `The store refuses part ${part.number}.`, {
+      hint: `Its answer was ${cause.status} ${cause.code}; whoever runs the gateway must look.`,
+      status: cause.status,
+      cause,
+    });
+  }
+
+  #settle(part) {
+    part.settled = true;
+    part.target = null;
+    part.counts = { refused: 0, damaged: 0, conflicts: part.counts.conflicts };
+    this.#upload.changed();
+  }
+
+  #acknowledgeLater(part) {
+    if (this.#unacknowledged.length === 0) this.#oldest = performance.now();
+    this.#unacknowledged.push(part);
+  }
+
+  #flushWhenDue() {
+    if (this.#flushing || this.#unacknowledged.length === 0) return;
+    const idle = this.#queue.length + this.#ready.length + this.#inFlight.size === 0;
+    const old = performance.now() - this.#oldest >= BATCH_AGE;
+    if (!old && this.#unacknowledged.length < BATCH && (!idle || this.#filling)) return;
+    this.#flushing = true;
+    this.#flushBatch()
+      .catch((error) => this.#fail(error))
+      .finally(() => {
+        this.#flushing = false;
+        this.#bell.ring();
+      });
+  }
+
+  /** Tells what is stored and not yet told, when a pause has cut `run` short. */
+  async flush() {
+    while (this.#unacknowledged.length > 0) await this.#flushBatch();
+  }
+
+  async #flushBatch() {
+    const { api, session } = this.#upload;
+    const batch = this.#unacknowledged.splice(0, BATCH);
+    this.#oldest = performance.now();
+    const told = batch.map(({ number, etag, checksum }) => ({
+      part_number: number,
+      etag,
+      checksum,
+    }));
+    try {
+      // Not under the run's signal: what is stored is worth telling, pause or no pause.
+      await api.acknowledge(session.session_id, told, this.#upload.callOptions());
+    } catch (error) {
+      if (error.code !== "part_conflict") throw error;
+      for (const part of batch) part.settled = false;
+      await this.#reconsider(batch, error);
+    }
+  }
+
+  #options() {
+    return this.#upload.callOptions(this.#signal);
+  }
+
+  #fail(error) {
+    if (this.#signal.aborted) return;
+    const closed = error instanceof SessionClosed || error.code === "session_not_open";
+    this.#failure ??= closed ? new SessionClosed() : asUploadError(error);
+    this.#bell.ring();
+  }
+}
+
+/** The session left the state `open` while parts were being sent: somebody else had a hand in it. */
+export class SessionClosed extends Error {}
+
+/** Whether a host answers at all, whatever it says: tells a dead store from one that forbids us. */
+async function answersAtAll(origin, signal) {
+  try {
+    await fetch(origin, { mode: "no-cors", cache: "no-store", credentials: "omit", signal });
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,471 @@
+/**
+ * One file on its way: finds or creates its session, has its parts sent, completes, follows the
+ * verification.
+ *
+ * States: `queued`, `preparing`, `uploading`, `completing`, `verifying`, `completed`, `paused`,
+ * `failed`, `aborting`, `aborted`. What is only in the way for now is `trouble`, not a state.
+ */
+
+import { combine } from "./checksums.js";
+import { asUploadError, UploadError } from "./errors.js";
+import { fingerprint } from "./fingerprint.js";
+import { matches, parseRanges, planParts } from "./parts.js";
+import { Rate } from "./rate.js";
+import { Sending, SessionClosed } from "./sending.js";
+
+/** How often completion may send us back for parts before a person is asked. */
+const ROUNDS = 6;
+/** Between two looks at a session that is being verified, in ms, unless the gateway says. */
+const POLL = 1_500;
+/** How often the gateway hears what is on the way, and listeners get progress anyway, in ms. */
+const TICK = 1_000;
+/** The shortest time between two progress events, in ms. */
+const EVENT_GAP = 80;
+const PAGE = 1_000;
+
+const ENDS = new Set(["completed", "corrupt", "rejected", "aborted", "expired"]);
+const PAUSABLE = new Set(["queued", "preparing", "uploading"]);
+/** Errors after which going on means a new session. */
+const LOST = new Set(["session_gone", "session_not_found", "corrupt", "content_differs"]);
+
+export class Upload extends EventTarget {
+  #context;
+  #options;
+  #run = null;
+  #sending = null;
+  #idempotencyKey = null;
+  #asked = false;
+  #rate = new Rate();
+  #most = 0;
+  #lastEvent = 0;
+  #verified = null;
+  #troubles = { gateway: null, store: null };
+
+  /** The session as the gateway last showed it, or null. */
+  session = null;
+  state = "queued";
+  /** Why it failed (UploadError), else null. */
+  error = null;
+  /** Whether an earlier try was found and is being continued. */
+  resumed = false;
+  fingerprint = null;
+  parts = [];
+
+  /** Made by Uploader.upload(). */
+  constructor(file, options, context) {
+    super();
+    this.file = file;
+    this.#options = options;
+    this.#context = context;
+    this.api = context.api;
+    this.flow = context.flow;
+  }
+
+  /**
+   * `sent` counts what is stored and on its way, and never falls; `stored` only what is stored with
+   * the bytes of this file; `speed` (bytes/s) and `secondsLeft` are null while unknown;
+   * `verified` is the fraction read back while verifying, else null.
+   */
+  get progress() {
+    const total = this.file.size;
+    const stored = this.parts.reduce((sum, part) => sum + (part.settled ? part.size : 0), 0);
+    this.#most = Math.max(this.#most, stored + (this.#sending?.bytesInFlight ?? 0));
+    const speed = this.state === "uploading" && !this.trouble ? this.#rate.perSecond : null;
+    const sent = Math.min(total, this.#most);
+    return {
+      total,
+      sent,
+      stored,
+      speed,
+      secondsLeft: speed ? (total - sent) / speed : null,
+      verified: this.#verified,
+    };
+  }
+
+  /** Stops at once; what is stored stays. Without effect once all bytes are sent. */
+  pause() {
+    if (!PAUSABLE.has(this.state)) return;
+    const sending = this.#sending;
+    this.#halt("paused");
+    // What has been stored is told all the same, so that the status shows it.
+    sending?.flush().catch(() => {});
+    this.#report({});
+  }
+
+  /** Goes on after pause() or an error. */
+  resume() {
+    if (this.state !== "paused" && this.state !== "failed") return;
+    if (this.error && LOST.has(this.error.code)) this.#forget();
+    this.error = null;
+    this.#setState("queued");
+    this.#context.enqueue(this);
+  }
+
+  /** Ends all waiting between attempts, as when the network is back. */
+  retryNow() {
+    this.flow.open();
+    this.api.bell.ring();
+  }
+
+  /**
+   * Gives the upload up and has its parts deleted.
+   *
+   * @returns {Promise<void>} settled when the gateway has heard of it; the state is then `aborted`,
+   *   or `completed` when that came first
+   */
+  async abort() {
+    if (["aborting", "aborted", "completed"].includes(this.state)) return;
+    this.#halt("aborting");
+    try {
+      if (this.session === null && this.#asked) await this.#create();
+      if (this.session !== null && !ENDS.has(this.session.state)) {
+        await this.api.abort(this.session.session_id, this.callOptions());
+      }
+      this.#setState("aborted");
+    } catch (error) {
+      if (["session_gone", "session_not_found"].includes(error.code)) this.#setState("aborted");
+      else await this.#afterRefusedAbort(asUploadError(error));
+    }
+  }
+
+  async #afterRefusedAbort(error) {
+    try {
+      const session = await this.api.status(this.session.session_id, { once: true });
+      if (session.state === "completed") this.#finish(session);
+      else this.#fail(error);
+    } catch {
+      this.#fail(error);
+    }
+  }
+
+  /** Called by the Uploader when it is this upload's turn. */
+  async start() {
+    const run = new AbortController();
+    this.#run = run;
+    this.#rate.clear();
+    const tick = setInterval(() => this.#tick(), TICK);
+    try {
+      this.#setState("preparing");
+      await this.#prepare(run.signal);
+      this.#finish(await this.#deliver(run.signal));
+    } catch (error) {
+      // A pause or an abort ended the run, and has set the state itself.
+      if (!run.signal.aborted) this.#fail(asUploadError(error));
+    } finally {
+      clearInterval(tick);
+      run.abort();
+      if (this.#run === run) this.#context.release(this);
+    }
+  }
+
+  async #prepare(signal) {
+    this.fingerprint ??= await fingerprint(this.file);
+    signal.throwIfAborted();
+    this.#context.claim(this);
+    if (this.session === null) {
+      this.session = await this.#findSession(signal);
+      this.resumed = this.session !== null;
+      this.session ??= await this.#create(signal);
+      this.parts = this.parts.length > 0 && !this.resumed ? this.parts : planParts(this.session);
+      if (this.resumed) await this.learnStored(signal);
+    } else {
+      this.session = await this.api.status(this.session.session_id, this.callOptions(signal));
+    }
+    if (["aborted", "expired"].includes(this.session.state)) throw gone(this.session);
+  }
+
+  async #findSession(signal) {
+    const { sessionId } = this.#options;
+    if (sessionId) {
+      const session = await this.api.status(sessionId, this.callOptions(signal));
+      if (session.size !== this.file.size || session.state !== "open") return null;
+      return session;
+    }
+    const query = { fingerprint: this.fingerprint, state: "open,completing,verifying", limit: 50 };
+    const { uploads } = await this.api.find(query, this.callOptions(signal));
+    const candidates = uploads.filter(({ size }) => size === this.file.size);
+    const open = candidates.filter(({ state }) => state === "open");
+    if (open.length > 0) {
+      return open.reduce((best, next) => (next.received_bytes > best.received_bytes ? next : best));
+    }
+    for (const session of candidates) if (await this.#isThisFile(session, signal)) return session;
+    return null;
+  }
+
+  /** Whether a session that can take no more parts holds exactly this file. */
+  async #isThisFile(session, signal) {
+    this.session = session;
+    this.parts = planParts(session);
+    try {
+      await this.learnStored(signal);
+      for (const part of this.parts) {
+        if (part.known === null) return false;
+        await this.digest(part, signal);
+        if (!matches(part, session.part_etag_is_md5)) return false;
+        part.settled = true;
+        part.etag = part.known.etag;
+        this.changed();
+      }
+      return true;
+    } finally {
+      this.session = null;
+      if (this.parts.some((part) => !part.settled)) this.parts = [];
+    }
+  }
+
+  async #create(signal) {
+    this.#idempotencyKey ??= randomKey();
+    this.#asked = true;
+    const { file } = this;
+    const body = {
+      filename: file.name || "file",
+      size: file.size,
+      content_type: file.type || "application/octet-stream",
+      fingerprint: this.fingerprint,
+      ...(this.#options.metadata && { metadata: this.#options.metadata }),
+      ...this.#options.create,
+    };
+    this.session = await this.api.create(body, this.#idempotencyKey, this.callOptions(signal));
+    return this.session;
+  }
+
+  async #deliver(signal) {
+    for (let round = 0; round < ROUNDS; round += 1) {
+      const session = await this.#sendAll(signal);
+      if (session.state === "completed") return this.#compare(session, signal);
+      if (ENDS.has(session.state)) throw ended(session);
+    }
+    throw new UploadError("parts_missing", "The store keeps losing parts of this upload.", {
+      hint: "Try again; if it lasts, whoever runs the gateway must look.",
+    });
+  }
+
+  /** One round: send what is not stored, complete, follow. Returns the session as it is then. */
+  async #sendAll(signal) {
+    let { session } = this;
+    if (session.state === "open") {
+      this.#setState("uploading");
+      this.#sending = new Sending(this);
+      try {
+        await this.#sending.run(signal);
+      } catch (error) {
+        if (!(error instanceof SessionClosed)) throw error;
+      } finally {
+        this.#sending = null;
+      }
+      this.#setState("completing");
+      this.#context.yieldTurn(this);
+      session = await this.#complete(signal);
+    }
+    return this.#follow(session, signal);
+  }
+
+  async #complete(signal) {
+    const parts = this.parts
+      .filter((part) => part.settled)
+      .map(({ number, etag, checksum }) => ({ part_number: number, etag, checksum }));
+    try {
+      return await this.api.complete(this.session.session_id, parts, this.callOptions(signal));
+    } catch (error) {
+      if (error.code !== "parts_missing" && error.code !== "part_conflict") throw error;
+      await this.#unsettle(error, signal);
+      return { ...this.session, state: "open" };
+    }
+  }
+
+  /** Marks what completion found missing or changed, to be compared and perhaps sent again. */
+  async #unsettle(error, signal) {
+    const { missing, wrong_size: wrongSize, changed, parts } = error.details;
+    const listed = [missing, wrongSize, changed].flatMap(parseRanges);
+    const numbers = new Set([...listed, ...(Array.isArray(parts) ? parts : [])]);
+    const affected = this.parts.filter(({ number }) => numbers.size === 0 || numbers.has(number));
+    for (const part of affected) {
+      part.settled = false;
+      part.replace = true;
+    }
+    await this.learnStored(signal);
+  }
+
+  async #follow(session, signal) {
+    let seen = session;
+    while (seen.state === "completing" || seen.state === "verifying") {
+      this.session = seen;
+      this.#verified = seen.state === "verifying" ? seen.fraction : null;
+      this.#setState(seen.state);
+      this.#emitProgress(true);
+      const limit = seen.retryAfter ? seen.retryAfter * 1000 : POLL;
+      await this.api.bell.wait({ limit, signal });
+      seen = await this.api.status(seen.session_id, this.callOptions(signal));
+    }
+    this.session = seen;
+    return seen;
+  }
+
+  /**
+   * Whether what was completed is this file: another client may have had a hand in it. The store's
+   * checksum of the whole object is compared here too, though the gateway has done so already.
+   */
+  async #compare(session, signal) {
+    if (this.parts.some((part) => !part.settled)) {
+      await this.learnStored(signal);
+      for (const part of this.parts.filter(({ settled }) => !settled)) {
+        await this.digest(part, signal);
+        part.settled = matches(part, session.part_etag_is_md5);
+      }
+    }
+    const stored = session.object?.checksums?.[session.checksum_algorithm];
+    const own = stored ? combine(session.checksum_algorithm, this.parts) : null;
+    if (this.parts.every((part) => part.settled) && (own === null || own === stored)) {
+      return session;
+    }
+    throw new UploadError("content_differs", "The upload was completed with other content.", {
+      hint: "Another client completed the same upload; send this file as a new one.",
+    });
+  }
+
+  #finish(session) {
+    this.session = session;
+    this.#troubles = { gateway: null, store: null };
+    this.#verified = null;
+    this.#emitProgress(true);
+    this.#setState("completed");
+    this.dispatchEvent(new CustomEvent("done", { detail: session }));
+  }
+
+  /** Computes a part's checksum, once; its MD5 too where only that can be compared. */
+  async digest(part, signal) {
+    const { session, file } = this;
+    const needsMd5 = part.known?.checksum === null && session.part_etag_is_md5 && !part.md5;
+    if (part.checksum !== null && !needsMd5) return;
+    const blob = file.slice(part.start, part.start + part.size);
+    const algorithm = session.checksum_algorithm;
+    const found = await this.#context.digester.digest(blob, algorithm, { md5: needsMd5 });
+    signal.throwIfAborted();
+    part.checksum = found.checksum;
+    part.md5 = found.md5 ?? part.md5;
+  }
+
+  /** Asks what is stored, and lays it beside every part that is not settled. */
+  async learnStored(signal) {
+    const { session_id: id } = this.session;
+    for (const part of this.parts) part.known = null;
+    let cursor = null;
+    do {
+      const query = { cursor, limit: PAGE };
+      const page = await this.api.parts(id, query, this.callOptions(signal));
+      for (const { part_number: number, ...known } of page.parts) {
+        const part = this.parts[number - 1];
+        if (part && !part.settled) part.known = known;
+      }
+      cursor = page.next_cursor;
+    } while (cursor !== null && cursor !== undefined);
+  }
+
+  sent(bytes) {
+    this.#rate.add(bytes);
+    this.setTrouble("store", null);
+    this.#emitProgress(false);
+  }
+
+  changed() {
+    this.#emitProgress(false);
+  }
+
+  /** Why nothing moves just now (UploadError), though it goes on by itself; else null. */
+  get trouble() {
+    return this.#troubles.gateway ?? this.#troubles.store;
+  }
+
+  /** @param {"gateway" | "store"} side which of the two is, or no longer is, in the way */
+  setTrouble(side, error) {
+    const before = this.trouble?.code;
+    this.#troubles[side] = error;
+    if (this.trouble?.code === before) return;
+    if (error) this.#rate.clear();
+    this.#notify();
+  }
+
+  /** For a call to the gateway; without a signal it goes on when the upload is paused. */
+  callOptions(signal) {
+    return { signal, onTrouble: (error) => this.setTrouble("gateway", error) };
+  }
+
+  #setState(state) {
+    if (this.state === state) return;
+    this.state = state;
+    this.#notify();
+  }
+
+  #notify() {
+    const { state, trouble, error } = this;
+    this.dispatchEvent(new CustomEvent("state", { detail: { state, trouble, error } }));
+  }
+
+  #emitProgress(always) {
+    const now = performance.now();
+    if (!always && now - this.#lastEvent < EVENT_GAP) return;
+    this.#lastEvent = now;
+    this.dispatchEvent(new CustomEvent("progress", { detail: this.progress }));
+  }
+
+  #tick() {
+    this.#emitProgress(true);
+    if (this.state === "uploading" && this.#sending) this.#report(this.#sending.inFlight);
+  }
+
+  /** For prompt progress elsewhere only: lost, it is no loss. */
+  #report(inFlight) {
+    if (this.session?.state !== "open") return;
+    this.api.progress(this.session.session_id, inFlight).catch(() => {});
+  }
+
+  #halt(state) {
+    const run = this.#run;
+    this.#run = null;
+    this.#context.release(this);
+    this.#troubles = { gateway: null, store: null };
+    this.#setState(state);
+    run?.abort(new DOMException(`The upload is ${state}.`, "AbortError"));
+  }
+
+  #fail(error) {
+    this.#troubles = { gateway: null, store: null };
+    this.error = error;
+    if (error.details?.session) this.session = error.details.session;
+    this.#context.release(this);
+    this.#setState("failed");
+    this.dispatchEvent(new CustomEvent("error", { detail: error }));
+  }
+
+  #forget() {
+    this.session = null;
+    this.parts = [];
+    this.#idempotencyKey = null;
+    this.#asked = false;
+    this.#options = { ...this.#options, sessionId: null };
+    this.#most = 0;
+  }
+}
+
+function gone({ state }) {
+  return new UploadError("session_gone", `The upload was ${state}.`, {
+    hint: "What was stored of it has been deleted; start again.",
+  });
+}
+
+function ended(session) {
+  if (session.state === "aborted" || session.state === "expired") return gone(session);
+  const { error } = session;
+  return new UploadError(
+    session.state === "rejected" ? "rejected" : "corrupt",
+    error?.message ?? "What is stored is not what was sent.",
+    { hint: error?.hint, details: { session } },
+  );
+}
+
+/** crypto.randomUUID does not exist on plain http; this does. */
+function randomKey() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) =>
+    byte.toString(16).padStart(2, "0"),
+  ).join("");
+}
