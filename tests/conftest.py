@@ -1,0 +1,106 @@
+"""Real servers for the tests, each started when a test first asks for it.
+
+`pytest --s3 URL` puts an existing store in the place of the embedded one for everything that
+uses `s3`; its credentials come from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION.
+Tests that kill or pause a store take `seaweed`, or start their own.
+"""
+
+import asyncio
+import os
+import uuid
+from collections.abc import AsyncIterator, Iterator
+
+import minio
+import pytest
+import pytest_asyncio
+from servers import S3Target, oracle_for, remove_bucket
+
+from gateway.embedded import Seaweed, Valkey
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--s3", metavar="URL", help="test against this store, not an embedded one")
+
+
+@pytest_asyncio.fixture(scope="session")
+async def valkey(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Valkey]:
+    async with Valkey(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_url(valkey: Valkey) -> str:
+    return valkey.url
+
+
+@pytest.fixture
+def redis_prefix() -> str:
+    """Start a test's keys with this, since all tests share one database."""
+    return f"test-{uuid.uuid4().hex}:"
+
+
+@pytest_asyncio.fixture(scope="session")
+async def seaweed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Seaweed]:
+    server = Seaweed(
+        tmp_path_factory.mktemp("seaweed"),
+        access_key_id="test-access-key",
+        secret_access_key="test-secret-key",
+    )
+    async with server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3(request: pytest.FixtureRequest) -> S3Target:
+    """Give the store under test."""
+    if endpoint := request.config.getoption("--s3"):
+        missing = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} - os.environ.keys()
+        if missing:
+            raise pytest.UsageError(f"--s3 needs {' and '.join(sorted(missing))} to be set")
+        return S3Target(
+            endpoint=endpoint.rstrip("/"),
+            region=os.environ.get("AWS_REGION", "us-east-1"),
+            access_key_id=os.environ["AWS_ACCESS_KEY_ID"],
+            secret_access_key=os.environ["AWS_SECRET_ACCESS_KEY"],
+        )
+    server: Seaweed = request.getfixturevalue("seaweed")
+    return S3Target(
+        endpoint=server.endpoint,
+        region=server.region,
+        access_key_id=server.access_key_id,
+        secret_access_key=server.secret_access_key,
+    )
+
+
+@pytest.fixture(scope="session")
+def oracle(s3: S3Target) -> Iterator[minio.Minio]:
+    """Look into the store with somebody else's client. It blocks: use `asyncio.to_thread`."""
+    with oracle_for(s3) as client:
+        yield client
+
+
+@pytest_asyncio.fixture
+async def bucket(oracle: minio.Minio) -> AsyncIterator[str]:
+    """Make a new bucket, and remove it afterwards with all that is in it."""
+    name = f"test-{uuid.uuid4().hex}"
+    await asyncio.to_thread(oracle.make_bucket, name)
+    yield name
+    await asyncio.to_thread(remove_bucket, oracle, name)
+
+
+@pytest.fixture(scope="session")
+def moto_server() -> Iterator[S3Target]:
+    """Give a quick store in this process that believes every signature and checksum."""
+    # Imported here: it takes a second, and most runs do without it.
+    from moto.server import ThreadedMotoServer  # noqa: PLC0415
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield S3Target(
+        endpoint=f"http://{host}:{port}",
+        region="us-east-1",
+        access_key_id="moto",
+        secret_access_key="moto",
+    )
+    server.stop()
