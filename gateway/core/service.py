@@ -5,7 +5,7 @@ promise that the store is reached: signing and status never talk to it.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -254,7 +254,9 @@ class UploadService:
         with suppress(GatewayError):
             await self._sweeper.clear(session)
 
-    async def watch(self, principal: Principal, session_id: str) -> AsyncIterator[UploadSession]:
+    async def watch(
+        self, principal: Principal, session_id: str
+    ) -> AsyncGenerator[UploadSession, None]:
         """Yield the session at once and after every change, until it is settled.
 
         Looks twice a second: cheap beside an upload, and it survives a restart of Redis.
@@ -286,7 +288,7 @@ class UploadService:
 
     async def read_content(
         self, principal: Principal, session_id: str, start: int = 0, stop: int | None = None
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """Yield bytes [start, stop) of a completed session's object, and of no other version."""
         session = await self._load(principal, READ, session_id)
         stored = _require_content(session)

@@ -1,0 +1,132 @@
+"""Progress as server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html).
+
+A stream begins with the session as it is, unless the client says by Last-Event-ID that it knows
+that. Every event carries the whole present, so one that was missed is not missed for long. A
+stream that breaks for any reason, our shutdown among them, just ends without `end`: connect again.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import structlog
+from aiohttp import hdrs, web
+from aiohttp_sse import EventSourceResponse
+
+from gateway.core.lifecycle import SETTLED
+from gateway.core.model import UploadSession
+from gateway.doors.native.render import progress_document
+from gateway.errors import GatewayError, Unavailable
+
+# How soon a client should connect again, in milliseconds.
+_RETRY = b"retry: 2000\r\n\r\n"
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """Bounds of event streams: how many at once in this process, and times in seconds.
+
+    `send_timeout` is how long a client may leave an event lying.
+    """
+
+    limit: int = 1000
+    longest: float = 3600.0
+    ping: float = 15.0
+    send_timeout: float = 60.0
+
+
+class EventStreams:
+    """All event streams of one door."""
+
+    def __init__(self, options: StreamOptions) -> None:
+        self._options = options
+        self._running: set[asyncio.Timeout] = set()
+        self._stopped = False
+
+    def stop(self) -> None:
+        """End every stream now, and start no more."""
+        self._stopped = True
+        now = asyncio.get_running_loop().time()
+        for timeout in self._running:
+            timeout.reschedule(now)
+
+    async def serve(
+        self,
+        request: web.Request,
+        sessions: AsyncGenerator[UploadSession, None],
+        document: Callable[[UploadSession], dict[str, Any]],
+    ) -> web.StreamResponse:
+        """Send the sessions as they come. Errors before the first one are raised."""
+        if self._stopped or len(self._running) >= self._options.limit:
+            raise Unavailable(
+                "No more event streams can be opened now.",
+                code="too_many_streams",
+                hint="Ask for the status every few seconds instead, or try again.",
+                retry_after=5,
+            )
+        response = EventSourceResponse(
+            ping_interval=self._options.ping, send_timeout=self._options.send_timeout
+        )
+        response.headers[hdrs.CACHE_CONTROL] = "no-store"
+        timeout = asyncio.timeout(self._options.longest)
+        try:
+            async with timeout, aclosing(sessions):
+                self._running.add(timeout)
+                await _stream(request, response, sessions, document)
+        except (TimeoutError, ConnectionResetError):
+            # The stream's time is up, or nobody listens any more.
+            if not response.prepared:
+                raise
+        except GatewayError as error:
+            if not response.prepared:
+                raise
+            _log.warning("event_stream_ended", code=error.code)
+        finally:
+            self._running.discard(timeout)
+        return response
+
+
+async def _stream(
+    request: web.Request,
+    response: EventSourceResponse,
+    sessions: AsyncGenerator[UploadSession, None],
+    document: Callable[[UploadSession], dict[str, Any]],
+) -> None:
+    known = request.headers.get("Last-Event-ID")
+    before: UploadSession | None = None
+    async for session in sessions:
+        if not response.prepared:
+            await response.prepare(request)
+            # Also flushes the head where nothing else is to be said for a while.
+            await response.write(_RETRY)
+        event_id = _event_id(session)
+        if before is None or before.version != session.version:
+            name, data = "status", document(session)
+        else:
+            name, data = "progress", progress_document(session)
+        if before is not None or event_id != known:
+            await response.send(orjson.dumps(data).decode(), id=event_id, event=name)
+        before = session
+        if session.state in SETTLED:
+            await response.send(orjson.dumps(document(session)).decode(), id=event_id, event="end")
+            break
+    response.stop_streaming()
+
+
+def _event_id(session: UploadSession) -> str:
+    progress = session.progress
+    return "-".join(
+        str(number)
+        for number in (
+            session.version,
+            progress.received_parts,
+            progress.received_bytes,
+            progress.in_flight_bytes,
+            progress.verified_bytes,
+        )
+    )

@@ -1,0 +1,293 @@
+"""The native door: its routes, and one short handler each that parses, calls a verb, renders."""
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from aiohttp import hdrs, web
+
+from gateway.core.access import Principal
+from gateway.core.lifecycle import UNSETTLED
+from gateway.core.model import PartToSign, State, UploadSession
+from gateway.core.plan import MAX_PART_NUMBER
+from gateway.core.record import time_to_text
+from gateway.core.service import UploadService
+from gateway.doors.native import content, parse, render
+from gateway.doors.native.events import EventStreams, StreamOptions
+from gateway.errors import Corrupt, GatewayError, Internal
+from gateway.web.bodies import PARTS_LIMIT, expect_later, read_json
+from gateway.web.door import PRINCIPAL, Door
+from gateway.web.errors import REQUEST_ID, problem_response
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+# How soon a client should ask again whether a completion is through, in seconds.
+_POLL_AFTER = "1"
+
+
+@dataclass(frozen=True, slots=True)
+class NativeOptions:
+    """What the native door needs of the settings."""
+
+    version: str
+    streams: StreamOptions = field(default_factory=StreamOptions)
+
+
+class NativeDoor(Door):
+    """`/uploads` and `/version`."""
+
+    prefixes: ClassVar[tuple[str, ...]] = ("/uploads", "/version")
+    request_headers: ClassVar[tuple[str, ...]] = (
+        *Door.request_headers,
+        "Idempotency-Key",
+        "Last-Event-ID",
+        "Range",
+        "If-Range",
+    )
+    exposed_headers: ClassVar[tuple[str, ...]] = (
+        *Door.exposed_headers,
+        "ETag",
+        "Location",
+        "Link",
+        "Content-Range",
+        "Content-Disposition",
+    )
+
+    def __init__(self, service: UploadService, options: NativeOptions) -> None:
+        self._service = service
+        self._options = options
+        self._streams = EventStreams(options.streams)
+
+    def routes(self) -> Iterable[web.RouteDef]:
+        """Return the routes of `wire.md`, without relayed parts."""
+        session = "/uploads/{session_id}"
+        return [
+            _route("POST", "/uploads", self.create),
+            _route("POST", "/uploads/init", self.create),
+            _route("GET", "/uploads", self.find, allow_head=True),
+            _route("GET", session, self.get, allow_head=True),
+            _route("DELETE", session, self.abort),
+            _route("POST", f"{session}/parts/sign", self.sign),
+            _route("POST", f"{session}/parts", self.acknowledge),
+            _route("GET", f"{session}/parts", self.parts, allow_head=True),
+            _route("POST", f"{session}/progress", self.report_in_flight),
+            _route("POST", f"{session}/complete", self.complete),
+            _route("GET", f"{session}/events", self.events),
+            _route("GET", f"{session}/content", self.content, allow_head=True),
+            _route("GET", "/version", self.version, allow_head=True),
+        ]
+
+    def render_error(self, request: web.Request, error: GatewayError) -> web.StreamResponse:
+        """Render an error as problem+json."""
+        return problem_response(error, request[REQUEST_ID])
+
+    def is_public(self, request: web.Request) -> bool:
+        """Tell that anybody may ask for the version."""
+        return request.path == "/version"
+
+    def stop(self) -> None:
+        """End the event streams."""
+        self._streams.stop()
+
+    async def create(self, request: web.Request) -> web.StreamResponse:
+        """Create a session, or find it again by its idempotency key."""
+        principal = request[PRINCIPAL]
+        body = await read_json(request, parse.CreateBody)
+        session, created = await self._service.create(
+            principal, body.to_core(parse.idempotency_key(request))
+        )
+        document = self._document(session)
+        if body.sign is not None:
+            document["parts"] = await self._first_parts(principal, session, body.sign)
+            document["server_time"] = time_to_text(self._service.now())
+        return render.json_response(
+            document,
+            status=201 if created else 200,
+            headers={hdrs.LOCATION: f"/uploads/{session.session_id}"},
+        )
+
+    async def find(self, request: web.Request) -> web.StreamResponse:
+        """List the caller's sessions, newest first."""
+        page = await self._service.find(
+            request[PRINCIPAL],
+            states=parse.states(request),
+            fingerprint=parse.text(request, "fingerprint", longest=255),
+            cursor=parse.text(request, "cursor", longest=parse.MAX_CURSOR),
+            limit=parse.integer(
+                request,
+                "limit",
+                default=parse.DEFAULT_LISTED_SESSIONS,
+                least=1,
+                most=parse.MAX_LISTED_SESSIONS,
+            ),
+        )
+        return render.json_response(
+            {
+                "uploads": [self._document(session) for session in page.sessions],
+                "next_cursor": page.cursor,
+            },
+            headers=_next_link(request, page.cursor),
+        )
+
+    async def get(self, request: web.Request) -> web.StreamResponse:
+        """Tell the status."""
+        session = await self._service.get(request[PRINCIPAL], parse.session_id(request))
+        return render.json_response(self._document(session))
+
+    async def sign(self, request: web.Request) -> web.StreamResponse:
+        """Presign PUTs of parts."""
+        session_id = parse.session_id(request)
+        body = await read_json(request, parse.SignBody, limit=PARTS_LIMIT)
+        parts = await self._service.sign(request[PRINCIPAL], session_id, body.to_core())
+        return render.json_response(
+            {
+                "parts": render.signed_documents(parts),
+                "server_time": time_to_text(self._service.now()),
+            }
+        )
+
+    async def acknowledge(self, request: web.Request) -> web.StreamResponse:
+        """Record stored parts."""
+        session_id = parse.session_id(request)
+        body = await read_json(request, parse.AcknowledgeBody, limit=PARTS_LIMIT)
+        parts = [part.to_core() for part in body.parts]
+        session, outcomes = await self._service.acknowledge(request[PRINCIPAL], session_id, parts)
+        return render.json_response(
+            {
+                "session": self._document(session),
+                "outcomes": [
+                    {"part_number": part.number, "outcome": outcome.value}
+                    for part, outcome in zip(parts, outcomes, strict=True)
+                ],
+            }
+        )
+
+    async def parts(self, request: web.Request) -> web.StreamResponse:
+        """List the stored parts by number; the cursor is the last number of the page before."""
+        session_id = parse.session_id(request)
+        after = parse.integer(request, "cursor", default=0, least=0, most=MAX_PART_NUMBER)
+        limit = parse.integer(
+            request, "limit", default=parse.DEFAULT_LISTED_PARTS, least=1, most=MAX_PART_NUMBER
+        )
+        known = await self._service.parts(request[PRINCIPAL], session_id)
+        rest = [part for part in known if part.number > after]
+        page = rest[:limit]
+        cursor = page[-1].number if len(rest) > limit else None
+        return render.json_response(
+            {"parts": [render.part_document(part) for part in page], "next_cursor": cursor},
+            headers=_next_link(request, cursor),
+        )
+
+    async def report_in_flight(self, request: web.Request) -> web.StreamResponse:
+        """Take a client's count of bytes on the way."""
+        session_id = parse.session_id(request)
+        body = await read_json(request, parse.ProgressBody)
+        await self._service.report_in_flight(request[PRINCIPAL], session_id, body.to_core())
+        return web.Response(status=204)
+
+    async def complete(self, request: web.Request) -> web.StreamResponse:
+        """Complete and verify: 200 when it is through, 202 while it is under way."""
+        session_id = parse.session_id(request)
+        wait = parse.wait(request)
+        body = await read_json(request, parse.CompleteBody, limit=PARTS_LIMIT, optional=True)
+        session = await self._service.complete(
+            request[PRINCIPAL],
+            session_id,
+            parts=[part.to_core() for part in body.parts or ()],
+            size=body.size,
+            checksum=body.checksum.to_core() if body.checksum else None,
+            wait=wait,
+        )
+        return self._completion(session)
+
+    async def abort(self, request: web.Request) -> web.StreamResponse:
+        """Abort; also the second time."""
+        await self._service.abort(request[PRINCIPAL], parse.session_id(request))
+        return web.Response(status=204)
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        """Stream status and progress until the session is settled."""
+        sessions = self._service.watch(request[PRINCIPAL], parse.session_id(request))
+        return await self._streams.serve(request, sessions, self._document)
+
+    async def content(self, request: web.Request) -> web.StreamResponse:
+        """Lead to the bytes: by redirection, as JSON, or relayed. HEAD describes them itself."""
+        principal, session_id = request[PRINCIPAL], parse.session_id(request)
+        relayed = parse.flag(request, "relay")
+        found = await self._service.content_url(principal, session_id)
+        stored = found.session.object
+        if stored is None:
+            raise Internal("A completed session has no object.")
+        # A presigned GET does not answer HEAD, so a redirection would lead to a refusal.
+        if request.method == hdrs.METH_HEAD:
+            return content.describe(found.session, stored, content.byte_range(request, stored))
+        if relayed:
+            wanted = content.byte_range(request, stored)
+            blocks = self._service.read_content(principal, session_id, wanted.start, wanted.stop)
+            return await content.relay(request, found.session, stored, wanted, blocks)
+        headers: dict[str, str] = {hdrs.VARY: hdrs.ACCEPT}
+        if parse.wants_json(request):
+            document = {
+                "url": found.url,
+                "expires_at": time_to_text(found.expires_at),
+                "filename": found.session.filename,
+                "size": stored.size,
+                "content_type": found.session.content_type,
+                "checksums": dict(stored.checksums),
+            }
+            return render.json_response(document, headers=headers)
+        return web.Response(status=302, headers={**headers, hdrs.LOCATION: found.url})
+
+    async def version(self, _request: web.Request) -> web.StreamResponse:
+        """Tell what runs here and what its store can do."""
+        return render.json_response(
+            {
+                "name": "multipart-gateway",
+                "version": self._options.version,
+                "server_time": time_to_text(self._service.now()),
+                "store": render.store_document(self._service.limits),
+            }
+        )
+
+    def _document(self, session: UploadSession) -> dict[str, Any]:
+        return render.session_document(session, self._service.limits)
+
+    def _completion(self, session: UploadSession) -> web.StreamResponse:
+        document = self._document(session)
+        if session.state is State.COMPLETED:
+            return render.json_response(document)
+        if session.state in UNSETTLED:
+            return render.json_response(
+                document, status=202, headers={hdrs.RETRY_AFTER: _POLL_AFTER}
+            )
+        problem = session.error
+        raise Corrupt(
+            problem.message if problem else f"The upload ended {session.state.value}.",
+            code=session.state.value,
+            hint=problem.hint if problem else "Send the file again in a new session.",
+            details={"session": document},
+        )
+
+    async def _first_parts(
+        self, principal: Principal, session: UploadSession, count: int
+    ) -> list[dict[str, Any]]:
+        # A session found again by its idempotency key may be past sending.
+        if session.state is not State.OPEN:
+            return []
+        last = min(count, session.plan.last_number)
+        signed = await self._service.sign(
+            principal, session.session_id, [PartToSign(number) for number in range(1, last + 1)]
+        )
+        return render.signed_documents(signed)
+
+
+def _route(method: str, path: str, handler: _Handler, *, allow_head: bool = False) -> web.RouteDef:
+    if method == hdrs.METH_GET:
+        return web.get(path, handler, allow_head=allow_head, expect_handler=expect_later)
+    return web.route(method, path, handler, expect_handler=expect_later)
+
+
+def _next_link(request: web.Request, cursor: str | int | None) -> dict[str, str] | None:
+    if cursor is None:
+        return None
+    address = request.rel_url.update_query(cursor=str(cursor))
+    return {hdrs.LINK: f'<{address}>; rel="next"'}

@@ -1,0 +1,203 @@
+"""Logs and metrics of one process, and the one place where secrets are kept out of the logs.
+
+Everything that is logged, by us or by a library, passes `scrub`: presigned queries, tokens and
+passwords are replaced, whatever field or traceback they hide in. That is a net under the rule not
+to log them; it knows the usual forms, and does not promise to know a secret by its looks.
+
+Metrics live in an object, not in prometheus-client's global registry, so that one process can
+build several applications. With several worker processes each counts for itself.
+"""
+
+import logging
+import re
+import sys
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Any, Literal, TextIO
+
+import orjson
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+REMOVED = "[removed]"
+
+# A presigned query of either signature version, credentials in an Authorization header's form,
+# a password inside a URL, and NAME=VALUE or "NAME": "VALUE" where the name says that it is secret.
+_SECRETS = re.compile(
+    r"(?P<query>\?)[^\s\"'<>]*(?:X-Amz-|AWSAccessKeyId=|Signature=)[^\s\"'<>]*"
+    r"|(?P<scheme>\b(?:Bearer|Basic|AWS4-HMAC-SHA256)\s+)[^\s\"',;][^\"'\r\n]*"
+    r"|(?P<user>://[^\s/@:\"']*:)[^\s/@\"']+(?=@)"
+    r"|(?P<name>\b[\w.-]*(?:signature|credential|password|passwd|secret|token|api[_-]?key|"
+    r"authorization)[\w.-]*[\"']?\s*[=:]\s*[\"']?)[^\s\"',;&}\])]+",
+    re.IGNORECASE,
+)
+# Cheap to look for, and without one of these nothing above can match.
+_HINTS = re.compile(
+    r"amz-|awsaccesskey|signature|bearer|basic|aws4|://|credential|passw|secret|token|key|authoriz",
+    re.IGNORECASE,
+)
+_SECRET_NAME = re.compile(
+    r"authorization|cookie|password|passwd|secret|credential|(?:^|[_-])token$|api[_-]?key",
+    re.IGNORECASE,
+)
+# Deep enough for any event of ours; what lies deeper is shown as text.
+_MAX_DEPTH = 6
+
+
+def scrub_text(text: str) -> str:
+    """Return the text with presigned queries, credentials, tokens and passwords replaced."""
+    if not text.isascii():
+        # A request line may hold lone surrogates, which have no UTF-8 form.
+        text = text.encode("utf-8", "replace").decode()
+    if not _HINTS.search(text):
+        return text
+    return _SECRETS.sub(_replacement, text)
+
+
+def scrub(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Replace secrets in every field of an event; a structlog processor."""
+    for name, value in event.items():
+        event[name] = _scrub_field(name, value, 0)
+    return event
+
+
+def _scrub_field(name: str, value: Any, depth: int) -> Any:
+    # Most fields are numbers, and need no look.
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if _SECRET_NAME.search(name):
+        return REMOVED
+    if depth < _MAX_DEPTH:
+        if isinstance(value, Mapping):
+            return {str(k): _scrub_field(str(k), v, depth + 1) for k, v in value.items()}
+        if isinstance(value, (list, tuple, set, frozenset)):
+            return [_scrub_field("", item, depth + 1) for item in value]
+    return scrub_text(str(value))
+
+
+def _replacement(match: re.Match[str]) -> str:
+    kept = next(text for text in match.groups() if text is not None)
+    return f"{kept}{REMOVED}"
+
+
+@dataclass(frozen=True, slots=True)
+class LogOptions:
+    """How to log: the least level, and one JSON object a line or text for people.
+
+    `auto` is text on a terminal and JSON elsewhere.
+    """
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    form: Literal["auto", "text", "json"] = "auto"
+
+
+def configure_logging(options: LogOptions, stream: TextIO | None = None) -> None:
+    """Send the whole process's logs to the stream (standard error), scrubbed.
+
+    Acts on the process, like `logging.basicConfig`; called again, the last call counts.
+    """
+    stream = sys.stderr if stream is None else stream
+    level = getattr(logging, options.level.upper())
+    as_json = options.form == "json" or (options.form == "auto" and not stream.isatty())
+    renderer: Any = (
+        structlog.processors.JSONRenderer(serializer=_dump)
+        if as_json
+        else structlog.dev.ConsoleRenderer(
+            colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            scrub,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(stream),
+        cache_logger_on_first_use=False,
+    )
+    root = logging.getLogger()
+    for handler in [kept for kept in root.handlers if isinstance(kept, _Forward)]:
+        root.removeHandler(handler)
+    root.addHandler(_Forward())
+    root.setLevel(level)
+    # botocore and its like say in their debug logs what they sign, and nothing there is ours.
+    for name in ("botocore", "aiobotocore", "urllib3", "asyncio"):
+        logging.getLogger(name).setLevel(max(level, logging.INFO))
+
+
+class _Forward(logging.Handler):
+    """Hands what libraries log through `logging` to structlog, so that it is scrubbed too."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            structlog.get_logger().log(
+                record.levelno,
+                record.getMessage(),
+                logger=record.name,
+                exc_info=record.exc_info,
+            )
+        except Exception:  # noqa: BLE001 - a log line that fails must not fail what it tells of.
+            self.handleError(record)
+
+
+def _dump(event: Any, **_options: Any) -> str:
+    try:
+        return orjson.dumps(event, default=str).decode()
+    except orjson.JSONEncodeError:
+        # An integer beyond 64 bits, for one: the line must be written all the same.
+        return orjson.dumps({key: str(value) for key, value in event.items()}).decode()
+
+
+# From a status call in memory to a completion that waits its full minute, in seconds.
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class Metrics:
+    """The figures of one application, with a registry of their own.
+
+    Labels are bounded: routes are templates, and methods that nobody knows count as OTHER.
+    """
+
+    content_type = CONTENT_TYPE_LATEST
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "gateway_http_requests_total",
+            "Requests answered.",
+            ("route", "method", "status"),
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "gateway_http_request_seconds",
+            "Time from a request's head to its answer.",
+            ("route", "method"),
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        self._sessions = Counter(
+            "gateway_sessions_total",
+            "Upload sessions by what happened to them.",
+            ("event",),
+            registry=self.registry,
+        )
+
+    def request(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count an answered request; `route` is a template such as /uploads/{session_id}."""
+        method = method if method in _METHODS else "OTHER"
+        self._requests.labels(route, method, str(status)).inc()
+        self._seconds.labels(route, method).observe(seconds)
+
+    def session(self, event: str) -> None:
+        """Count a session event, such as `upload.completed`."""
+        self._sessions.labels(event).inc()
+
+    def exposition(self) -> bytes:
+        """Return all figures in Prometheus' text format, of type `content_type`."""
+        return generate_latest(self.registry)
