@@ -48,9 +48,11 @@ FLAGS = (
     "-master.telemetry=false",
     # The master's HTTP would delete a bucket for whoever asks, and the filer's would serve it.
     "-disableHttp",
-    # As many volumes as the disk has room for, of 1 GB: with the default of 8, a bucket is full
-    # after a few gigabytes.
-    "-volume.max=0",
+    # More volumes, of 1 GB at most, than any disk here has room for: they start out empty, and
+    # every bucket has its own. With the default of 8, one bucket is full after a few gigabytes;
+    # with 0, a small disk has room for a few buckets only. A disk that is nearly full is noticed
+    # by its free space.
+    "-volume.max=10000",
     "-master.volumeSizeLimitMB=1024",
     # Nobody else has to learn that this volume server goes away.
     "-volume.preStopSeconds=0",
@@ -135,7 +137,7 @@ class Seaweed(EmbeddedServer):
         # read. The keys make the inner parts ask each other for a token.
         self._write("security.toml", _security())
         self._write("filer.toml", b'[leveldb2]\nenabled = true\ndir = "./filerldb2"\n')
-        # Volumes are made two at a time, not seven: a small disk has room for few.
+        # Volumes are made two at a time, not seven: as fast on two cores, and fewer files.
         self._write("master.toml", b"[master.volume_growth]\ncopy_1 = 2\n")
         return Launch(
             command=[

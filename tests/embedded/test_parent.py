@@ -62,7 +62,12 @@ async def test_a_killed_parent_leaves_no_child(
     finally:
         parent.send_signal(number)
         await asyncio.wait_for(parent.communicate(), 20)
-    await until(lambda: all(process_gone(pid) for pid in pids), seconds=5)
+    try:
+        await until(lambda: all(process_gone(pid) for pid in pids), seconds=5)
+    finally:
+        for pid in pids:
+            if not process_gone(pid):
+                os.kill(pid, signal.SIGKILL)
 
     # Nobody was left to remove these; the next start in the same directory would.
     seaweed = Seaweed(data / "seaweed", access_key_id="key", secret_access_key="secret")

@@ -5,6 +5,7 @@ import socket
 import stat
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -17,14 +18,20 @@ from gateway.embedded import Seaweed
 from gateway.errors import InvalidRequest
 
 PART = bytes(range(256)) * 20_480  # 5 MiB, the smallest part that is not the last
+FOREIGN = S3Target("", "", "foreign-key", "foreign-secret")
 
 
 @pytest.fixture(scope="module")
 async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Seaweed]:
     directory = tmp_path_factory.mktemp("of mine, ünd more")
     server = Seaweed(directory, access_key_id="key-id", secret_access_key='se"cret')
-    async with server:
-        yield server
+    # Credentials in our environment, which SeaweedFS would take for an administrator's.
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ACCESS_KEY_ID", FOREIGN.access_key_id)
+        environment.setenv("AWS_SECRET_ACCESS_KEY", FOREIGN.secret_access_key)
+        await server.start()
+    yield server
+    await server.stop()
 
 
 def target(server: Seaweed, secret: str = "") -> S3Target:
@@ -59,6 +66,14 @@ async def test_bad_credentials_are_refused(server: Seaweed) -> None:
     with oracle_for(target(server, secret="wrong")) as client, pytest.raises(S3Error) as caught:
         await asyncio.to_thread(client.list_buckets)
     assert caught.value.code == "SignatureDoesNotMatch"
+
+
+async def test_credentials_meant_for_another_store_are_refused(server: Seaweed) -> None:
+    foreign = replace(FOREIGN, endpoint=server.endpoint, region=server.region)
+    with oracle_for(foreign) as client, pytest.raises(S3Error) as caught:
+        await asyncio.to_thread(client.list_buckets)
+    assert caught.value.code == "InvalidAccessKeyId"
+    assert b"foreign" not in process_file(server.pid, "environ")
 
 
 async def test_strangers_are_refused_at_every_http_port(server: Seaweed) -> None:

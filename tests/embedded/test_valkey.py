@@ -191,14 +191,6 @@ async def test_it_leads_a_session_of_its_own_so_that_ctrl_c_passes_it_by(server:
     assert os.getpgid(server.pid) == server.pid
 
 
-async def test_the_environment_is_not_handed_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "for somebody else")
-    async with Valkey(tmp_path) as server:
-        assert b"somebody" not in process_file(server.pid, "environ")
-
-
 async def test_a_missing_wheel_is_named_with_the_command_that_installs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
