@@ -1,0 +1,74 @@
+"""What goes wrong with Redis, translated once into the gateway's own errors.
+
+An answer that never came says nothing about what Redis did: every call here may have taken
+effect although it raised Unavailable, and every caller can repeat it (see `core.ports`).
+"""
+
+from redis import exceptions
+
+from gateway.errors import GatewayError, Internal, Unavailable
+
+# Everything that a call to redis-py may raise because of Redis or the network. The built-in
+# TimeoutError, which our own deadline raises, is an OSError.
+FAILURES = (exceptions.RedisError, exceptions.RedisClusterException, OSError)
+
+RETRY_AFTER_SECONDS = 2
+# Room is made by sessions that end or by an administrator, and neither takes seconds.
+FULL_RETRY_AFTER_SECONDS = 30
+
+_DENIED = (
+    exceptions.AuthenticationError,
+    exceptions.AuthorizationError,
+    exceptions.NoPermissionError,
+)
+_NOT_NOW = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.ReadOnlyError,
+    exceptions.ClusterError,
+    exceptions.RedisClusterException,
+    exceptions.AskError,
+    exceptions.TryAgainError,
+    OSError,
+)
+# Error replies for which redis-py has no class, by their first word: the disk fails, replicas are
+# missing, a script runs too long.
+_NOT_NOW_WORDS = frozenset({"MISCONF", "NOREPLICAS", "BUSY"})
+
+
+def translate(error: Exception) -> GatewayError:
+    """Return the gateway's error for what redis-py, the network or our deadline raised."""
+    if isinstance(error, exceptions.OutOfMemoryError):
+        return Unavailable(
+            "Redis has no memory left for new sessions.",
+            code="redis_full",
+            hint="Uploads under way go on; raise Redis's maxmemory to take new ones.",
+            retry_after=FULL_RETRY_AFTER_SECONDS,
+        )
+    if isinstance(error, _DENIED):
+        return Unavailable(
+            "Redis refuses the gateway's credentials.",
+            code="redis_denied",
+            hint="Check the user, the password and the ACL behind the Redis URL of the settings.",
+            retryable=False,
+        )
+    first_word = str(error).partition(" ")[0]
+    if isinstance(error, _NOT_NOW) or first_word in _NOT_NOW_WORDS:
+        return Unavailable(
+            "Redis does not answer.",
+            code="redis_unavailable",
+            hint="Nothing that was uploaded is lost; try again in a moment.",
+            retry_after=RETRY_AFTER_SECONDS,
+        )
+    if first_word == "WRONGTYPE":
+        return unreadable()
+    return Internal("Redis refused a command of the gateway.", code="redis_error")
+
+
+def unreadable() -> Internal:
+    """Return the error for a record that makes no sense, in the words of `core.record`."""
+    return Internal(
+        "The record of this session cannot be read.",
+        code="record_unreadable",
+        hint="Other sessions are not touched; an administrator can rebuild this one.",
+    )
