@@ -147,6 +147,10 @@ class Settings(BaseSettings):
         None, description="Session token that belongs to a temporary access key."
     )
 
+    s3_verify_tls: bool = Field(
+        default=True, description="Check the store's TLS certificate. Off is for test stores only."
+    )
+
     redis_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
         description="Redis or Valkey: redis://, rediss:// (TLS) or unix://, with user and password "
@@ -173,6 +177,12 @@ class Settings(BaseSettings):
         le=_YEAR,
         description="Time an expired upload is still kept before its parts are deleted.",
     )
+    retention: Seconds = Field(
+        30 * 86_400,
+        ge=60,
+        le=10 * _YEAR,
+        description="Time a completed or closed upload stays in the list. Objects stay for good.",
+    )
     client_keys: bool = Field(
         default=False, description="Let clients choose bucket and key of their objects."
     )
@@ -190,11 +200,19 @@ class Settings(BaseSettings):
     header_timeout: Seconds = Field(
         15, ge=1, le=600, description="Time for a client to send the head of a request."
     )
-    body_timeout: Seconds = Field(
-        60, ge=1, le=3600, description="Time for a client to send the body of a request."
+    body_grace: Seconds = Field(
+        15, ge=1, le=3600, description="Time in which the body of a request may come at any pace."
+    )
+    body_min_rate: int = Field(
+        16_384,
+        ge=1,
+        description="Bytes per second that a body must reach after that, on average.",
     )
     idle_timeout: Seconds = Field(
         75, ge=1, le=3600, description="Time a connection may be idle between two requests."
+    )
+    max_connections: int = Field(
+        4096, ge=1, le=1_000_000, description="Connections that one worker serves at a time."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severity that is logged: debug, info, warning or error."

@@ -8,7 +8,6 @@ store may be away when it starts: it is then not ready, and keeps trying.
 import asyncio
 import signal
 import socket
-from contextlib import suppress
 
 import structlog
 import typer

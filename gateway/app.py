@@ -1,0 +1,398 @@
+"""The composition root: which storages and doors there are, and how a process is put together.
+
+Here alone everything is known to everything: the settings are cut into the options of each layer,
+adapters are plugged into the core's ports, doors onto one aiohttp application. The application
+starts also while Redis or the store is away: it listens, says that it is not ready, answers calls
+with 503 and Retry-After, and keeps trying.
+"""
+
+import asyncio
+import random
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib.metadata import version
+from typing import Any, Final
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from gateway.config import Settings
+from gateway.core.clock import SystemClock
+from gateway.core.composition import Core, CoreOptions, Ports, compose
+from gateway.core.creation import CreatorOptions
+from gateway.core.model import StorageLimits
+from gateway.core.ports import ObjectStore, Storage
+from gateway.core.service import Check, ServiceOptions, UploadService
+from gateway.core.sweeper import SweeperOptions
+from gateway.dashboard.routes import DashboardOptions
+from gateway.dashboard.routes import routes as dashboard_routes
+from gateway.doors.native import NativeDoor, NativeOptions
+from gateway.errors import GatewayError, Unavailable
+from gateway.state.redis.client import Client, connect
+from gateway.state.redis.leases import RedisLeases
+from gateway.state.redis.store import RedisSessionStore, RedisStoreOptions
+from gateway.storage.retrying import RetryingObjectStore, RetryingStorage
+from gateway.storage.s3.bucket import ensure_bucket, put_cors
+from gateway.storage.s3.client import S3Client
+from gateway.storage.s3.objects import S3ObjectStore
+from gateway.storage.s3.options import S3Options
+from gateway.storage.s3.presigner import S3Presigner
+from gateway.storage.s3.probe import probe
+from gateway.storage.s3.storage import S3Storage
+from gateway.storage.sidecars import ObjectSidecars
+from gateway.telemetry import Metrics
+from gateway.web.auth import authenticator
+from gateway.web.bodies import PACE, BodyPace
+from gateway.web.cors import Cors
+from gateway.web.door import Door, DoorTable
+from gateway.web.health import health_routes
+from gateway.web.limits import ServerOptions, make_runner
+from gateway.web.pipeline import install
+
+log = structlog.get_logger(__name__)
+
+# Seconds. A store that just starts answers soon; one that is away must not be hammered.
+_FIRST_PAUSE: Final = 0.2
+_LONGEST_PAUSE: Final = 10.0
+_ATTEMPT_SECONDS: Final = 120.0
+_RETRY_AFTER: Final = 2.0
+# Those who ask for readiness rarely wait longer than this.
+_CHECK_SECONDS: Final = 2.0
+_BACKLOG: Final = 1024
+
+
+class Stop:
+    """How a process is told to stop: once to drain, a second time to cut short what still runs."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.hurried = asyncio.Event()
+
+    def ask(self) -> None:
+        """Drain, or hurry where that was asked already."""
+        if self.asked.is_set():
+            self.hurried.set()
+        self.asked.set()
+
+    def ask_once(self) -> None:
+        """Drain, however often this is called."""
+        self.asked.set()
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """One storage backend, not opened yet: what the core and this module need of it.
+
+    `open` holds its connections. `prepare` makes the bucket, open to pages of these origins.
+    `probe` finds out what the store can do, and raises where uploads cannot work.
+    `page_origins` are the origins of presigned URLs.
+    """
+
+    storage: Storage
+    objects: ObjectStore
+    open: Callable[[], AbstractAsyncContextManager[Any]]
+    prepare: Callable[[Sequence[str]], Awaitable[None]]
+    probe: Callable[[], Awaitable[StorageLimits]]
+    page_origins: tuple[str, ...]
+
+
+def s3_options(settings: Settings) -> S3Options:
+    """Cut out what the S3 storage needs."""
+    secret, token = settings.s3_secret_access_key, settings.s3_session_token
+    return S3Options(
+        region=settings.s3_region,
+        endpoint_url=settings.s3_endpoint,
+        public_endpoint_url=settings.s3_public_endpoint,
+        addressing=settings.s3_addressing,
+        access_key_id=settings.s3_access_key_id,
+        secret_access_key=secret.get_secret_value() if secret else None,
+        session_token=token.get_secret_value() if token else None,
+        verify_tls=settings.s3_verify_tls,
+    )
+
+
+def _s3(settings: Settings) -> Store:
+    bucket = settings.s3_bucket
+    client = S3Client(s3_options(settings))
+    public = client.options.public_endpoint
+    host, _ = public.locate(bucket, "key")
+
+    async def prepare(origins: Sequence[str]) -> None:
+        await ensure_bucket(client, bucket)
+        await put_cors(client, bucket, origins)
+
+    async def find_limits() -> StorageLimits:
+        report = await probe(client, bucket)
+        failed = next((f for f in report.findings if f.level == "fail"), None)
+        if failed is not None:
+            raise Unavailable(
+                f"The store cannot be used: {failed.detail}",
+                code="store_unusable",
+                hint=failed.fix,
+                details={"finding": failed.name},
+            )
+        return report.limits
+
+    return Store(
+        storage=S3Storage(client, presigner=S3Presigner(client)),
+        objects=S3ObjectStore(client),
+        open=lambda: client,
+        prepare=prepare,
+        probe=find_limits,
+        page_origins=(f"{public.scheme}://{host}",),
+    )
+
+
+def _native(service: UploadService) -> Door:
+    return NativeDoor(service, NativeOptions(version=version("multipart-gateway")))
+
+
+STORAGES: Final[Mapping[str, Callable[[Settings], Store]]] = {"s3": _s3}
+DOORS: Final[Mapping[str, Callable[[UploadService], Door]]] = {"native": _native}
+
+
+class Readiness:
+    """Whether Redis and the store have answered once since the start, or what keeps them."""
+
+    def __init__(self) -> None:
+        self.reached = asyncio.Event()
+        self.problem = "starting"
+
+    def check(self) -> Check:
+        """Put it as one of the readiness checks."""
+        ok = self.reached.is_set()
+        return Check(ok=ok, detail="ok" if ok else self.problem)
+
+    def require(self) -> None:
+        """Raise Unavailable until it is reached."""
+        if not self.reached.is_set():
+            raise Unavailable(
+                "The gateway has started, but Redis or the store has not answered yet.",
+                code="starting",
+                hint="Try again in a few seconds; /readyz tells what is missing.",
+                retry_after=_RETRY_AFTER,
+            )
+
+
+READINESS: Final = web.AppKey("readiness", Readiness)
+
+
+def build_app(
+    settings: Settings,
+    *,
+    draining: Callable[[], bool] = lambda: False,
+    bucket_origins: Sequence[str] | None = None,
+) -> web.Application:
+    """Put the application together; nothing is opened before it starts.
+
+    With `bucket_origins` the bucket is made, for pages of these origins, before it is ready.
+    """
+    store = STORAGES["s3"](settings)
+    redis = connect(settings.redis_url.get_secret_value())
+    ports = _ports(settings, store, redis)
+    core = compose(ports, _core_options(settings))
+    doors = DoorTable([make(core.service) for make in DOORS.values()])
+    readiness = Readiness()
+    metrics = Metrics()
+
+    async def checks() -> Mapping[str, Check]:
+        return {**await core.service.check(), "startup": readiness.check()}
+
+    async def attempt() -> None:
+        await ports.sessions.ping()
+        if bucket_origins is not None:
+            await store.prepare([*bucket_origins, *settings.cors_origins])
+        # What is wrapped around a storage has limits of its own.
+        store.storage.limits = ports.storage.limits = await store.probe()
+
+    app = web.Application()
+    app[READINESS] = readiness
+    app[PACE] = BodyPace(grace=settings.body_grace, min_rate=settings.body_min_rate)
+    app.router.add_routes(health_routes(checks, metrics, draining=draining))
+    app.router.add_routes(dashboard_routes(DashboardOptions(store.page_origins)))
+    token = settings.token.get_secret_value() if settings.token else None
+    install(
+        app,
+        doors,
+        authenticator=authenticator(token, settings.cors_origins),
+        cors=Cors(settings.cors_origins),
+        metrics=metrics,
+    )
+    # The innermost, so that a stranger learns nothing but that a token is needed.
+    app.middlewares.append(_gate(doors, readiness))
+    # Closed in the opposite order, when the last request has ended.
+    app.cleanup_ctx.extend(
+        [
+            _closing(redis),
+            _opened(store),
+            _background(core, readiness, attempt),
+        ]
+    )
+    return app
+
+
+async def serve(
+    settings: Settings,
+    sockets: list[socket.socket],
+    stop: Stop,
+    *,
+    bucket_origins: Sequence[str] | None = None,
+    when_ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve on listening sockets until told to stop, then drain.
+
+    With `bucket_origins` the bucket is made first, and lets pages of these origins send parts.
+    `when_ready` is called once, as soon as Redis and the store answer.
+    """
+    app = build_app(settings, draining=stop.asked.is_set, bucket_origins=bucket_origins)
+    runner = make_runner(app, _server_options(settings))
+    await runner.setup()
+    announcing = asyncio.create_task(_announce(app[READINESS], when_ready))
+    try:
+        for listening in sockets:
+            await web.SockSite(runner, listening, backlog=_BACKLOG).start()
+        await stop.asked.wait()
+        log.info("draining", seconds=settings.drain_timeout)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(settings.drain_delay):
+                await stop.hurried.wait()
+    finally:
+        announcing.cancel()
+        await asyncio.wait([announcing])
+        await _drain(runner, stop, settings.drain_timeout)
+
+
+async def _announce(readiness: Readiness, when_ready: Callable[[], None]) -> None:
+    await readiness.reached.wait()
+    log.info("ready")
+    when_ready()
+
+
+async def _drain(runner: web.AppRunner, stop: Stop, within: float) -> None:
+    """Stop accepting, let requests end for `within` seconds or until hurried, and close."""
+    server = runner.server
+    cleaning = asyncio.create_task(runner.cleanup())
+    hurrying = asyncio.create_task(stop.hurried.wait())
+    await asyncio.wait([cleaning, hurrying], timeout=within, return_when=asyncio.FIRST_COMPLETED)
+    hurrying.cancel()
+    if not cleaning.done():
+        log.warning("requests are cut short")
+        if server is not None:
+            await server.shutdown(0)
+    await cleaning
+
+
+def _ports(settings: Settings, store: Store, redis: Client) -> Ports:
+    objects = RetryingObjectStore(store.objects)
+    return Ports(
+        storage=RetryingStorage(store.storage),
+        objects=objects,
+        sessions=RedisSessionStore(
+            redis,
+            RedisStoreOptions(
+                prefix=settings.redis_prefix,
+                grace=timedelta(seconds=settings.grace),
+                retention=timedelta(seconds=settings.retention),
+            ),
+        ),
+        sidecars=ObjectSidecars(objects, settings.s3_bucket),
+        leases=RedisLeases(redis, prefix=settings.redis_prefix),
+        clock=SystemClock(),
+    )
+
+
+def _core_options(settings: Settings) -> CoreOptions:
+    return CoreOptions(
+        creator=CreatorOptions(
+            bucket=settings.s3_bucket,
+            session_lifetime=timedelta(seconds=settings.session_lifetime),
+            client_keys=settings.client_keys,
+        ),
+        service=ServiceOptions(
+            bucket=settings.s3_bucket,
+            url_lifetime=int(settings.url_lifetime),
+            check_timeout=_CHECK_SECONDS,
+        ),
+        sweeper=SweeperOptions(grace=timedelta(seconds=settings.grace)),
+    )
+
+
+def _server_options(settings: Settings) -> ServerOptions:
+    return ServerOptions(
+        header_timeout=settings.header_timeout,
+        idle_timeout=settings.idle_timeout,
+        max_connections=settings.max_connections,
+        shutdown_timeout=settings.drain_timeout,
+    )
+
+
+def _gate(doors: DoorTable, readiness: Readiness) -> Middleware:
+    @web.middleware
+    async def gate(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if doors.find(request) is not None and request.match_info.http_exception is None:
+            readiness.require()
+        return await handler(request)
+
+    return gate
+
+
+_Context = Callable[[web.Application], AsyncIterator[None]]
+
+
+def _closing(redis: Client) -> _Context:
+    async def context(_app: web.Application) -> AsyncIterator[None]:
+        yield
+        with suppress(GatewayError):
+            await redis.close()
+
+    return context
+
+
+def _opened(store: Store) -> _Context:
+    async def context(_app: web.Application) -> AsyncIterator[None]:
+        async with store.open():
+            yield
+
+    return context
+
+
+def _background(
+    core: Core, readiness: Readiness, attempt: Callable[[], Awaitable[None]]
+) -> _Context:
+    async def work() -> None:
+        await _until_done(attempt, readiness)
+        await core.sweeper.run()
+
+    async def context(_app: web.Application) -> AsyncIterator[None]:
+        working = asyncio.create_task(work())
+        yield
+        working.cancel()
+        await asyncio.wait([working])
+        await core.completer.close()
+
+    return context
+
+
+async def _until_done(attempt: Callable[[], Awaitable[None]], readiness: Readiness) -> None:
+    """Try until it succeeds, at once bounded in time, with growing and uneven pauses."""
+    pause = _FIRST_PAUSE
+    while True:
+        try:
+            async with asyncio.timeout(_ATTEMPT_SECONDS):
+                await attempt()
+        except TimeoutError:
+            readiness.problem = "timeout"
+            log.warning("not ready", reason="timeout")
+        except GatewayError as error:
+            readiness.problem = error.code
+            log.warning("not ready", code=error.code, reason=error.message, hint=error.hint)
+        else:
+            readiness.reached.set()
+            return
+        # Many gateways that wait for the same store should not ask it all at once.
+        await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret is made.
+        pause = min(2 * pause, _LONGEST_PAUSE)
