@@ -22,14 +22,16 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 REMOVED = "[removed]"
 
-# A presigned query of either signature version, credentials in an Authorization header's form,
+# A presigned query of either signature version, an Authorization header, credentials in its form,
 # a password inside a URL, and NAME=VALUE or "NAME": "VALUE" where the name says that it is secret.
+# Repetitions are bounded where they could meet each other, so that no text takes long.
 _SECRETS = re.compile(
-    r"(?P<query>\?)[^\s\"'<>]*(?:X-Amz-|AWSAccessKeyId=|Signature=)[^\s\"'<>]*"
-    r"|(?P<scheme>\b(?:Bearer|Basic|AWS4-HMAC-SHA256)\s+)[^\s\"',;][^\"'\r\n]*"
-    r"|(?P<user>://[^\s/@:\"']*:)[^\s/@\"']+(?=@)"
-    r"|(?P<name>\b[\w.-]*(?:signature|credential|password|passwd|secret|token|api[_-]?key|"
-    r"authorization)[\w.-]*[\"']?\s*[=:]\s*[\"']?)[^\s\"',;&}\])]+",
+    r"(?P<query>\?)[^?\s\"'<>]*(?:X-Amz-|AWSAccessKeyId=|Signature=)[^\s\"'<>]*"
+    r"|(?P<header>\bauthorization[\"']?\s{0,4}[=:]\s{0,4}[\"']?)[^\"'\r\n]+"
+    r"|(?P<scheme>\b(?:Bearer|Basic|AWS4-HMAC-SHA256)\s{1,4})[^\s\"',;][^\"'\r\n]*"
+    r"|(?P<user>://[^\s/@:\"']{0,200}:)[^\s/@\"']+(?=@)"
+    r"|(?P<name>(?:signature|credential|password|passwd|secret|token|api[_-]?key)"
+    r"[\w.-]{0,40}[\"']?\s{0,4}[=:]\s{0,4}[\"']?)[^\s\"',;&}\])]+",
     re.IGNORECASE,
 )
 # Cheap to look for, and without one of these nothing above can match.
