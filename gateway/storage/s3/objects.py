@@ -1,0 +1,120 @@
+"""The same S3 store, seen as objects: the `ObjectStore` port."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import aiohttp
+
+from gateway.core.model import StoredObject
+from gateway.core.ports import ObjectStore
+from gateway.errors import NoSuchObject, Unavailable
+from gateway.storage.s3.client import BLOCK_BYTES, S3Client, read_body
+from gateway.storage.s3.errors import error_of, translated, unexpected_answer
+from gateway.storage.s3.xml import parse_error_code, unquote_etag, whole_object_checksums
+
+# aiobotocore parses a page on the event loop, and 1,000 entries would block it for 90 ms.
+_LIST_PAGE = 100
+_MAX_ERROR_BYTES = 64 * 1024
+
+
+class S3ObjectStore(ObjectStore):
+    """Objects in one store; the client is shared."""
+
+    def __init__(self, client: S3Client) -> None:
+        self._client = client
+
+    async def head(self, bucket: str, key: str) -> StoredObject:
+        """Describe an object; whole-object checksums only, metadata names in small letters."""
+        answer = await self._client.call(
+            "head_object", Bucket=bucket, Key=key, ChecksumMode="ENABLED"
+        )
+        return StoredObject(
+            bucket,
+            key,
+            int(answer["ContentLength"]),
+            unquote_etag(answer.get("ETag", "")),
+            whole_object_checksums(answer, answer.get("ChecksumType")),
+            {name.lower(): value for name, value in answer.get("Metadata", {}).items()},
+        )
+
+    async def read(
+        self,
+        bucket: str,
+        key: str,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        if_match: str | None = None,
+    ) -> AsyncIterator[bytes]:
+        """Yield bytes [start, stop); what lies beyond the object's end is not there, as in a slice.
+
+        A stall of `read_timeout` seconds raises Unavailable, as does a body that ends early.
+        """
+        if start < 0 or (stop is not None and stop < start):
+            raise ValueError("A range runs from 0 or more, forward.")
+        if start == stop:
+            return
+        headers = {}
+        if start or stop is not None:
+            headers["range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
+        if if_match is not None:
+            headers["if-match"] = f'"{if_match}"'
+        received = 0
+        with translated("GetObject"):
+            async with self._client.request("GET", bucket, key, headers=headers) as response:
+                if response.status == 416:  # noqa: PLR2004 - the range starts beyond the end.
+                    return
+                await _check_answer(response, start, ranged="range" in headers)
+                promised = response.content_length
+                async for block in response.content.iter_chunked(BLOCK_BYTES):
+                    received += len(block)
+                    yield block
+        if promised is not None and received != promised:
+            raise Unavailable(
+                "The object was cut short on its way.",
+                code="storage_unavailable",
+                hint="Read it again from where it ended.",
+            )
+
+    async def put(self, bucket: str, key: str, body: bytes, *, content_type: str) -> None:
+        """Store a small object in one request."""
+        await self._client.call(
+            "put_object", Bucket=bucket, Key=key, Body=body, ContentType=content_type
+        )
+
+    async def delete(self, bucket: str, key: str) -> None:
+        """Delete an object, or find it gone."""
+        try:
+            await self._client.call("delete_object", Bucket=bucket, Key=key)
+        except NoSuchObject:
+            return
+
+    async def list(self, bucket: str, prefix: str) -> AsyncIterator[StoredObject]:
+        """Yield the objects under a prefix, page by page."""
+        more: dict[str, str] = {}
+        while True:
+            page = await self._client.call(
+                "list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=_LIST_PAGE, **more
+            )
+            for entry in page.get("Contents", ()):
+                yield StoredObject(
+                    bucket, entry["Key"], int(entry["Size"]), unquote_etag(entry.get("ETag", ""))
+                )
+            token = page.get("NextContinuationToken")
+            if not page.get("IsTruncated"):
+                return
+            if not token or token == more.get("ContinuationToken"):
+                raise unexpected_answer("ListObjectsV2")
+            more = {"ContinuationToken": token}
+
+
+async def _check_answer(response: aiohttp.ClientResponse, start: int, *, ranged: bool) -> None:
+    """Raise unless the answer holds the bytes that were asked for."""
+    if response.status >= 300:  # noqa: PLR2004 - not a success
+        document = await read_body(response, limit=_MAX_ERROR_BYTES)
+        code = await asyncio.to_thread(parse_error_code, document)
+        raise error_of(response.status, code, operation="GetObject")
+    content_range = response.headers.get("content-range", "")
+    if ranged and not content_range.startswith(f"bytes {start}-"):
+        # A whole object in the place of a range would be taken for other bytes.
+        raise unexpected_answer("GetObject")
