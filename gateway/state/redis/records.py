@@ -81,8 +81,8 @@ async def decode_parts(values: Sequence[bytes]) -> list[Part]:
             if start:
                 await asyncio.sleep(0)
             some = values[start : start + _PARTS_AT_A_TIME]
-            parts += map(part_from_record, orjson.loads(b"[%b]" % b",".join(some)))
-    except (ValueError, TypeError) as error:
+            parts += map(_part, orjson.loads(b"[%b]" % b",".join(some)))
+    except (ValueError, TypeError, LookupError) as error:
         raise unreadable() from error
     return parts
 
@@ -113,3 +113,9 @@ def decode_event(value: bytes) -> Event:
         )
     except (KeyError, ValueError, TypeError) as error:
         raise unreadable() from error
+
+
+def _part(record: Any) -> Part:
+    if not (isinstance(record[0], int) and isinstance(record[1], int)):
+        raise TypeError("Number and size of a part are whole numbers.")
+    return part_from_record(record)
