@@ -1,0 +1,58 @@
+"""Exit codes of the commands that talk to a gateway, so that scripts can tell what to do next."""
+
+from enum import IntEnum
+
+from gateway.errors import (
+    Corrupt,
+    Forbidden,
+    GatewayError,
+    Gone,
+    NotFound,
+    RateLimited,
+    Unauthenticated,
+    Unavailable,
+)
+
+
+class Exit(IntEnum):
+    """How a command ended; the description of each stands in `gateway --help`."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    CORRUPT = 3
+    NOT_FOUND = 4
+    DENIED = 5
+    UNREACHABLE = 6
+    CHANGED = 7
+    INTERRUPTED = 130
+
+
+MEANINGS: dict[Exit, str] = {
+    Exit.DONE: "done",
+    Exit.FAILED: "failed; the reason and a hint are on standard error",
+    Exit.USAGE: "wrong usage, nothing was done",
+    Exit.CORRUPT: "corrupt: the bytes stored or received are not those of the file",
+    Exit.NOT_FOUND: "no such session, or it was aborted or has expired",
+    Exit.DENIED: "no valid token, or not allowed",
+    Exit.UNREACHABLE: "gateway or store unreachable for too long; the same command goes on later",
+    Exit.CHANGED: "the file changed while it was being uploaded",
+    Exit.INTERRUPTED: "interrupted; the same command goes on where it was",
+}
+
+
+def exit_for(error: GatewayError) -> Exit:
+    """Return the exit code that an error stands for."""
+    if error.code == "file_changed":
+        return Exit.CHANGED
+    match error:
+        case Corrupt():
+            return Exit.CORRUPT
+        case NotFound() | Gone():
+            return Exit.NOT_FOUND
+        case Unauthenticated() | Forbidden():
+            return Exit.DENIED
+        case Unavailable() | RateLimited():
+            return Exit.UNREACHABLE
+        case _:
+            return Exit.FAILED

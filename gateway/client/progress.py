@@ -1,0 +1,33 @@
+"""Figures of a transfer that is under way, for whoever wants to show them.
+
+A transfer writes them on the event loop; a display reads them whenever it likes. They are not a
+record: what counts is the receipt.
+"""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Progress:
+    """Sizes in bytes. `phase` is starting, uploading, completing, verifying, downloading or done.
+
+    `settled_bytes` are safely where they belong, `moved_bytes` all that went over the network in
+    this run, and `in_flight` is what of each part is on its way. `fraction` is how much of the
+    object the gateway has read back while verifying, where it says so. `trouble` is what is being
+    waited for just now, in words, or empty.
+    """
+
+    session_id: str = ""
+    name: str = ""
+    size: int = 0
+    phase: str = "starting"
+    settled_bytes: int = 0
+    moved_bytes: int = 0
+    in_flight: dict[int, int] = field(default_factory=dict)
+    fraction: float | None = None
+    trouble: str = ""
+
+    @property
+    def shown_bytes(self) -> int:
+        """What a bar should show: settled bytes and those on their way."""
+        return min(self.size, self.settled_bytes + sum(self.in_flight.values()))
