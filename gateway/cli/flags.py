@@ -6,7 +6,7 @@ goes to `load_settings` as it is, and is validated there together with all other
 
 import functools
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -14,21 +14,34 @@ import typer
 from gateway.config import Settings, document, load_settings
 
 
-def with_settings(
-    command: Callable[..., None], *, leave_out: Collection[str] = ()
-) -> Callable[..., None]:
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Give a typer command, which takes `settings` first, a flag for each setting instead.
 
-    `leave_out` names settings that the command decides by itself. The command raises what
-    `load_settings` raises.
+    The command raises what `load_settings` raises.
     """
-    offered = [setting for setting in document() if setting.name not in leave_out]
+
+    def load_and_run(flags: dict[str, Any], **own: Any) -> None:
+        command(load_settings(flags), **own)
+
+    return with_flags(command, load_and_run)
+
+
+def with_flags(
+    command: Callable[..., None], run: Callable[..., None] | None = None
+) -> Callable[..., None]:
+    """Give a typer command a flag for each setting, and hand it their values as its first argument.
+
+    The values are for `load_settings`: by name, None where a flag was not given. With `run`, that
+    is called in the place of the command, which lends its name, help and own parameters.
+    """
+    target = run or command
+    offered = document()
     own = list(inspect.signature(command).parameters.values())[1:]
 
     @functools.wraps(command)
-    def run(**given: Any) -> None:
+    def flagged(**given: Any) -> None:
         flags = {setting.name: given.pop(setting.name) for setting in offered}
-        command(load_settings(flags), **given)
+        target(flags, **given)
 
     parameters = [
         inspect.Parameter(
@@ -52,10 +65,10 @@ def with_settings(
     keywords = [item.replace(kind=inspect.Parameter.KEYWORD_ONLY) for item in own]
     signature = inspect.Signature([*keywords, *parameters])
     # typer reads both, and `wraps` has left the command's own in their place.
-    run.__signature__ = signature  # type: ignore[attr-defined]
-    run.__annotations__ = {item.name: item.annotation for item in [*keywords, *parameters]}
-    del run.__wrapped__
-    return run
+    flagged.__signature__ = signature  # type: ignore[attr-defined]
+    flagged.__annotations__ = {item.name: item.annotation for item in [*keywords, *parameters]}
+    del flagged.__wrapped__
+    return flagged
 
 
 def _metavar(name: str) -> str:
