@@ -14,6 +14,7 @@ import minio
 import pytest
 import pytest_asyncio
 from servers import S3Target, oracle_for, remove_bucket
+from stack import Stack, running_stack
 
 from gateway.embedded import Seaweed, Valkey
 
@@ -86,6 +87,15 @@ async def bucket(oracle: minio.Minio) -> AsyncIterator[str]:
     await asyncio.to_thread(oracle.make_bucket, name)
     yield name
     await asyncio.to_thread(remove_bucket, oracle, name)
+
+
+@pytest_asyncio.fixture
+async def stack(
+    s3: S3Target, bucket: str, oracle: minio.Minio, redis_url: str, redis_prefix: str
+) -> AsyncIterator[Stack]:
+    """Give a gateway's core on a bucket and a prefix of its own."""
+    async with running_stack(s3, bucket, oracle, redis_url, redis_prefix) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
