@@ -39,8 +39,9 @@ class FakeService:
         self.known_parts: tuple[Any, ...] = ()
         self.content = b"0123456789"
         self.content_error_after: int | None = None
-        self.watched: asyncio.Queue[UploadSession | BaseException] = asyncio.Queue()
         self.watching = 0
+        self._script: list[UploadSession | BaseException] = []
+        self._told = asyncio.Event()
 
     def now(self) -> Any:
         return NOW
@@ -92,14 +93,22 @@ class FakeService:
     async def watch(self, principal: Any, session_id: str) -> AsyncGenerator[UploadSession, None]:
         self._note("watch", principal, session_id)
         self.watching += 1
+        seen = 0
         try:
             while True:
-                item = await self.watched.get()
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
+                for item in self._script[seen:]:
+                    seen += 1
+                    if isinstance(item, BaseException):
+                        raise item
+                    yield item
+                await self._told.wait()
         finally:
             self.watching -= 1
+
+    def script(self, *items: UploadSession | BaseException) -> None:
+        """Let every watcher that comes now see these, and then wait."""
+        self._script = list(items)
+        self._told = asyncio.Event()
 
     async def content_url(self, principal: Any, session_id: str) -> ContentURL:
         self._note("content_url", principal, session_id)

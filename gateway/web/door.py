@@ -67,9 +67,14 @@ class DoorTable:
 
     def mount(self, app: web.Application) -> None:
         """Add every door's routes to the application, and end long answers at its shutdown."""
+        known = set(app.router.routes())
         for door in self.doors:
-            for route in app.router.add_routes(door.routes()):
-                self._by_route[route] = door
+            app.router.add_routes(door.routes())
+            # What add_routes returns lacks the HEAD routes that come along with GET; a route that
+            # is missing here would be nobody's, and need no credentials.
+            added = set(app.router.routes()) - known
+            self._by_route.update(dict.fromkeys(added, door))
+            known |= added
 
         async def stop(_app: web.Application) -> None:
             for door in self.doors:

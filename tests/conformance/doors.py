@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from gateways import ORIGIN, FakeService, Serving, serving
+from aiohttp.test_utils import make_mocked_request
+from gateways import ORIGIN, SESSION_ID, FakeService, Serving, serving
 
 from gateway.errors import (
     Conflict,
@@ -105,6 +106,27 @@ class DoorSuite:
                 assert answer.headers["WWW-Authenticate"].startswith("Bearer")
                 assert self.error_code(await answer.read())
         assert service.calls == []
+
+    async def test_no_method_of_no_route_goes_without_credentials(
+        self, gateway: Serving, service: FakeService
+    ) -> None:
+        public, closed = 0, 0
+        for route in gateway.runner.app.router.routes():
+            resource = route.resource
+            assert resource is not None
+            path = resource.canonical.replace("{session_id}", SESSION_ID)
+            request = make_mocked_request(route.method, path)
+            async with gateway.client.request(
+                route.method, path, headers={"Authorization": ""}
+            ) as answer:
+                if self.make(service).is_public(request):
+                    public += 1
+                    assert answer.status < 400
+                else:
+                    closed += 1
+                    assert answer.status == 401, (route.method, path)
+        assert service.calls == []
+        assert closed > public
 
     async def test_an_unknown_address_is_refused_in_the_doors_own_words(
         self, gateway: Serving

@@ -6,7 +6,7 @@ stream that breaks for any reason, our shutdown among them, just ends without `e
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -45,15 +45,15 @@ class EventStreams:
 
     def __init__(self, options: StreamOptions) -> None:
         self._options = options
+        # A stream is known by the timeout that ends it, sooner where there is a reason.
         self._running: set[asyncio.Timeout] = set()
         self._stopped = False
 
     def stop(self) -> None:
         """End every stream now, and start no more."""
         self._stopped = True
-        now = asyncio.get_running_loop().time()
-        for timeout in self._running:
-            timeout.reschedule(now)
+        for stream in self._running:
+            _end(stream)
 
     async def serve(
         self,
@@ -73,11 +73,22 @@ class EventStreams:
             ping_interval=self._options.ping, send_timeout=self._options.send_timeout
         )
         response.headers[hdrs.CACHE_CONTROL] = "no-store"
-        timeout = asyncio.timeout(self._options.longest)
+        stream = asyncio.timeout(self._options.longest)
         try:
-            async with timeout, aclosing(sessions):
-                self._running.add(timeout)
-                await _stream(request, response, sessions, document)
+            async with stream, aclosing(sessions):
+                self._running.add(stream)
+                first = await anext(sessions)
+                await response.prepare(request)
+                # Also flushes the head where nothing else is to be said for a while.
+                await response.write(_RETRY)
+                watching = asyncio.create_task(self._end_when_gone(response, stream))
+                try:
+                    known = request.headers.get("Last-Event-ID")
+                    await _send(response, first, sessions, document, known)
+                finally:
+                    self._running.discard(stream)
+                    response.stop_streaming()
+                    await asyncio.wait([watching])
         except (TimeoutError, ConnectionResetError):
             # The stream's time is up, or nobody listens any more.
             if not response.prepared:
@@ -87,35 +98,46 @@ class EventStreams:
                 raise
             _log.warning("event_stream_ended", code=error.code)
         finally:
-            self._running.discard(timeout)
+            self._running.discard(stream)
         return response
 
+    async def _end_when_gone(self, response: EventSourceResponse, stream: asyncio.Timeout) -> None:
+        # Pings stop when nobody takes them; the session itself may not change for days.
+        await response.wait()
+        if stream in self._running:
+            _end(stream)
 
-async def _stream(
-    request: web.Request,
+
+def _end(stream: asyncio.Timeout) -> None:
+    if not stream.expired():
+        stream.reschedule(asyncio.get_running_loop().time())
+
+
+async def _send(
     response: EventSourceResponse,
-    sessions: AsyncGenerator[UploadSession, None],
+    first: UploadSession,
+    sessions: AsyncIterator[UploadSession],
     document: Callable[[UploadSession], dict[str, Any]],
+    known: str | None,
 ) -> None:
-    known = request.headers.get("Last-Event-ID")
-    before: UploadSession | None = None
+    async def tell(name: str, session: UploadSession, data: dict[str, Any]) -> None:
+        await response.send(orjson.dumps(data).decode(), id=_event_id(session), event=name)
+
+    before = first
+    if _event_id(first) != known:
+        await tell("status", first, document(first))
+    if first.state in SETTLED:
+        await tell("end", first, document(first))
+        return
     async for session in sessions:
-        if not response.prepared:
-            await response.prepare(request)
-            # Also flushes the head where nothing else is to be said for a while.
-            await response.write(_RETRY)
-        event_id = _event_id(session)
-        if before is None or before.version != session.version:
-            name, data = "status", document(session)
+        if before.version != session.version:
+            await tell("status", session, document(session))
         else:
-            name, data = "progress", progress_document(session)
-        if before is not None or event_id != known:
-            await response.send(orjson.dumps(data).decode(), id=event_id, event=name)
-        before = session
+            await tell("progress", session, progress_document(session))
         if session.state in SETTLED:
-            await response.send(orjson.dumps(document(session)).decode(), id=event_id, event="end")
-            break
-    response.stop_streaming()
+            await tell("end", session, document(session))
+            return
+        before = session
 
 
 def _event_id(session: UploadSession) -> str:
