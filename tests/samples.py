@@ -7,6 +7,7 @@ from typing import Any
 from gateway.core.model import MultipartUpload, State, UploadSession
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 def make_session(**changes: Any) -> UploadSession:

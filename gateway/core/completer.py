@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-from gateway.core.checksums import Checksum
 from gateway.core.lifecycle import SETTLED, UNSETTLED, Trigger, advance
 from gateway.core.model import Part, Problem, State, StoredObject, UploadSession
 from gateway.core.ports import (
@@ -26,7 +25,7 @@ from gateway.core.ports import (
     Storage,
 )
 from gateway.core.reconciler import Reconciler, is_stamped
-from gateway.core.verifier import combined, verify
+from gateway.core.verifier import verify
 from gateway.errors import (
     Conflict,
     GatewayError,
@@ -172,18 +171,14 @@ class Completer:
         self, session: UploadSession, parts: tuple[Part, ...]
     ) -> tuple[StoredObject | None, Problem | None]:
         """Send one Complete; return the object that came of it, or why the store refuses."""
-        whole = combined(session, parts)
-        algorithm = session.checksum_algorithm
-        limits = self._storage.limits
+        # The whole-object checksum is not sent along: stores that know it would refuse a mismatch,
+        # others would not, and a mismatch is to end the same way everywhere (law 11).
         try:
             return await self._storage.complete(
                 session.upload,
                 parts,
-                algorithm=algorithm,
-                checksum=Checksum(algorithm, whole)
-                if whole is not None and algorithm in limits.object_checksums
-                else None,
-                if_none_match=limits.conditional_complete,
+                algorithm=session.checksum_algorithm,
+                if_none_match=self._storage.limits.conditional_complete,
             ), None
         except Conflict as error:
             # Some stores refuse what they have done already: the key knows (law 1).
