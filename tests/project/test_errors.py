@@ -12,8 +12,7 @@ from aiohttp.test_utils import make_mocked_request
 from gateways import FakeService
 
 import gateway
-from gateway import errors
-from gateway.doors.native import NativeDoor, NativeOptions
+from gateway import app, errors
 from gateway.errors import KINDS, GatewayError
 from gateway.web.door import Door
 from gateway.web.errors import (
@@ -25,9 +24,7 @@ from gateway.web.errors import (
     status_of,
 )
 
-DOORS: dict[str, Door] = {
-    "native": NativeDoor(cast("Any", FakeService()), NativeOptions("0.0")),
-}
+DOORS = {name: make(cast("Any", FakeService())) for name, make in app.DOORS.items()}
 SOURCES = sorted(Path(gateway.__file__).parent.rglob("*.py"))
 
 
