@@ -4,6 +4,7 @@ import { announce } from "./page/announcer.js";
 import { Card } from "./page/card.js";
 import { element, setText } from "./page/dom.js";
 import { percent } from "./page/format.js";
+import { rememberHere, wasHere } from "./page/memory.js";
 import { SessionList } from "./page/sessions.js";
 import { saveToken, savedToken, takeTokenFromAddress } from "./page/token.js";
 import { Uploader } from "./uploader.js";
@@ -11,17 +12,22 @@ import { Uploader } from "./uploader.js";
 takeTokenFromAddress();
 
 const find = (id) => document.getElementById(id);
-const [drop, picker, cardList, active, notices] = ["drop", "picker", "cards", "active", "notices"].map(
-  find,
-);
+const drop = find("drop");
+const picker = find("picker");
+const cardList = find("cards");
+const active = find("active");
+const notices = find("notices");
 const uploader = new Uploader({ getToken: savedToken });
 const cards = new Set();
 /** What the next chosen file is for: a session of the list, or a card that lost its file. */
 let expected = null;
 
 const sessions = new SessionList(uploader.api, {
-  isHere: (id) =>
-    [...cards].some(({ upload }) => upload.session?.session_id === id && isBusy(upload)),
+  here: (id) =>
+    [...cards]
+      .map(({ upload }) => upload)
+      .find((upload) => upload.session?.session_id === id && isBusy(upload)),
+  wasHere,
   goOn: (session) => choose({ session }),
   download,
   unauthenticated: () => askToken(savedToken() !== null),
@@ -36,19 +42,21 @@ function addFiles(files, { sessionId = null, note = null } = {}) {
   notices.replaceChildren();
   for (const file of files) {
     const upload = uploader.upload(file, { sessionId });
-    const card = new Card(upload, { remove, chooseAgain: (own) => choose({ card: own }), download }, note);
+    const card = new Card(upload, { remove, chooseAgain, download }, note);
     cards.add(card);
     cardList.prepend(card.element);
     upload.addEventListener("state", () => onState(upload));
     upload.addEventListener("progress", showTitle);
   }
   active.hidden = cards.size === 0;
-  if (files.length > 0) announce(files.length === 1 ? `${files[0].name} added` : `${files.length} files added`);
+  if (files.length === 1) announce(`${files[0].name} added`);
+  if (files.length > 1) announce(`${files.length} files added`);
 }
 
 function onState(upload) {
   showTitle();
-  if (upload.error?.code === "unauthenticated") askToken(savedToken() !== null);
+  if (upload.state === "uploading") rememberHere(upload.session.session_id);
+  if (upload.error?.status === 401) askToken(savedToken() !== null);
   sessions.refresh();
 }
 
@@ -71,6 +79,10 @@ function choose(what) {
   picker.click();
 }
 
+function chooseAgain(card) {
+  choose({ card });
+}
+
 /** The file chosen for a session goes on with it if it can be the same; else it is a new upload. */
 function onChosen(files) {
   const wanted = expected;
@@ -88,7 +100,7 @@ function onChosen(files) {
     addFiles([file], { sessionId: session.session_id });
   } else {
     const note = session
-      ? `This is not the file of the unfinished upload “${session.filename}”, so it is a new one.`
+      ? `It is not the file of the unfinished upload “${session.filename}”, so it is a new one.`
       : null;
     addFiles([file], { note });
   }
@@ -128,7 +140,7 @@ find("token-form").addEventListener("submit", (event) => {
 });
 
 function goOnWithToken() {
-  for (const { upload } of cards) if (upload.error?.code === "unauthenticated") upload.resume();
+  for (const { upload } of cards) if (upload.error?.status === 401) upload.resume();
   sessions.refresh();
 }
 

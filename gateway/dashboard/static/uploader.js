@@ -28,7 +28,8 @@ export class Uploader {
   #claims = new Map();
   #context;
   #simultaneous;
-  #onOnline;
+  #onNetwork;
+  #onHide;
 
   /** Calls to the gateway, with the same token: `api.find`, `api.content`... */
   api;
@@ -65,8 +66,13 @@ export class Uploader {
       yieldTurn: (upload) => this.#yieldTurn(upload),
       claim: (upload) => this.#claim(upload),
     };
-    this.#onOnline = () => this.uploads.forEach((upload) => upload.retryNow());
-    globalThis.addEventListener?.("online", this.#onOnline);
+    this.#onNetwork = ({ type }) => {
+      for (const upload of this.uploads) upload.networkChanged(type === "online");
+    };
+    this.#onHide = () => this.uploads.forEach((upload) => upload.pageHidden());
+    globalThis.addEventListener?.("online", this.#onNetwork);
+    globalThis.addEventListener?.("offline", this.#onNetwork);
+    globalThis.addEventListener?.("pagehide", this.#onHide);
   }
 
   /**
@@ -94,7 +100,9 @@ export class Uploader {
 
   /** Pauses everything and lets the worker go. */
   close() {
-    globalThis.removeEventListener?.("online", this.#onOnline);
+    globalThis.removeEventListener?.("online", this.#onNetwork);
+    globalThis.removeEventListener?.("offline", this.#onNetwork);
+    globalThis.removeEventListener?.("pagehide", this.#onHide);
     for (const upload of this.uploads) upload.pause();
     this.#context.digester.close();
   }

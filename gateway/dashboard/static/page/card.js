@@ -98,13 +98,11 @@ export class Card {
       cancel: STOPPABLE.has(state) || state === "paused",
       remove: OVER.has(state),
     };
-    const focused = Object.values(this.#buttons).includes(document.activeElement);
+    const buttons = Object.values(this.#buttons);
+    const focused = buttons.find((button) => button === document.activeElement);
     for (const [name, button] of Object.entries(this.#buttons)) button.hidden = !shown[name];
     // The button that was pressed makes way for its counterpart: the focus goes there.
-    if (focused && document.activeElement?.hidden !== false) {
-      const next = Object.values(this.#buttons).find((button) => !button.hidden);
-      (next ?? this.element).focus();
-    }
+    if (focused?.hidden) (buttons.find((button) => !button.hidden) ?? this.element).focus();
   }
 
   #showNotice(state, trouble, error) {
@@ -159,7 +157,8 @@ export class Card {
     const done = percent(sent, total);
     const share = (bytes) => (total === 0 ? (state === "completed" ? 1 : 0) : bytes / total);
     const value = total === 0 && state !== "completed" ? 0 : done;
-    this.#bar.set(share(sent), share(stored), value, `${value} percent, ${stateWords(this.#upload)}`);
+    const spoken = `${value} percent, ${stateWords(this.#upload)}`;
+    this.#bar.set(share(sent), share(stored), value, spoken);
     if (state === "verifying") setText(this.#parts.state, stateWords(this.#upload));
     this.#announceQuarters(done, state);
     const time = performance.now();

@@ -6,7 +6,8 @@
  *   all else as properties of the element
  * @param {...(Node | string | null)} children
  */
-export function element(tag, { class: className, data, aria, on, role, ...rest } = {}, ...children) {
+export function element(tag, properties = {}, ...children) {
+  const { class: className, data, aria, on, role, ...rest } = properties;
   const made = document.createElement(tag);
   if (className) made.className = className;
   if (role) made.setAttribute("role", role);

@@ -52,7 +52,7 @@ const STEPS = [
 /** "3 minutes ago", by the gateway's clock. */
 export function formatAgo(then, now) {
   let value = (then - now) / 1000;
-  if (value > -10) return "just now";
+  if (value > -60) return "just now";
   for (const [unit, size] of STEPS) {
     if (Math.abs(value) < size) return relative.format(Math.round(value), unit);
     value /= size;

@@ -9,7 +9,7 @@ import { Bar } from "./bar.js";
 import { confirmCancel } from "./confirm.js";
 import { element, setText, textButton } from "./dom.js";
 import { formatAgo, formatBytes, formatBytesOf, percent } from "./format.js";
-import { failureWords, SESSION_STATES } from "./words.js";
+import { failureWords, sessionWords } from "./words.js";
 
 const PAGE = 20;
 /** The most that the gateway lists in one answer: what is kept live; older rows stay as seen. */
@@ -33,7 +33,8 @@ export class SessionList {
 
   /**
    * @param {import("../uploader.js").Api} api
-   * @param {{isHere: (sessionId: string) => boolean, goOn: (session: object) => void,
+   * @param {{here: (sessionId: string) => object | undefined,
+   *   wasHere: (sessionId: string) => boolean, goOn: (session: object) => void,
    *   download: (sessionId: string) => Promise<void>, unauthenticated: () => void,
    *   reached: () => void}} actions
    */
@@ -173,17 +174,22 @@ class Row {
       detail: element("span", {}),
       bar: new Bar(`Progress of ${name}`),
       buttons: element("div", { class: "row-buttons" }),
+      meta: element("p", { class: "meta" }),
       problem: element("p", { class: "row-problem", hidden: true }),
     };
-    const { state, when, detail, bar, buttons, problem } = this.#parts;
+    const { state, when, detail, bar, buttons, meta, problem } = this.#parts;
+    meta.append(detail, " · ", when);
     this.element = element(
       "li",
       { class: "row", tabIndex: -1, aria: { label: name } },
-      element("p", { class: "name", title: name }, name),
-      state,
-      element("p", { class: "meta" }, detail, " · ", when),
+      element(
+        "div",
+        { class: "row-line" },
+        element("p", { class: "name", title: name }, name),
+        state,
+      ),
+      element("div", { class: "row-line" }, meta, buttons),
       bar.element,
-      buttons,
       problem,
     );
   }
@@ -191,9 +197,13 @@ class Row {
   show(session) {
     this.#session = session;
     const now = Date.now() + this.#api.clockOffset;
-    const here = this.#actions.isHere(session.session_id);
-    const active =
-      session.in_flight_bytes > 0 || now - Date.parse(session.updated_at) < RECENT || here;
+    // An upload of this window knows better than the gateway what it is doing.
+    const here = this.#actions.here(session.session_id);
+    const recent = now - Date.parse(session.updated_at) < RECENT;
+    const moves = here?.state !== "paused" && !here?.trouble;
+    const elsewhere = session.in_flight_bytes > 0 || recent;
+    // What was sent from this window stopped when the page was left, whatever was seen of it last.
+    const active = here ? moves : elsewhere && !this.#actions.wasHere(session.session_id);
     const { state, when, detail, bar } = this.#parts;
     this.element.dataset.state = session.state;
     const created = new Date(session.created_at);
@@ -201,13 +211,13 @@ class Row {
     when.title = created.toLocaleString();
     setText(when, formatAgo(created.getTime(), now));
     const open = session.state === "open";
-    setText(state, open && active ? "Uploading" : SESSION_STATES[session.state]);
+    setText(state, sessionWords(session, active, here));
     state.dataset.active = String(open && active);
     setText(detail, this.#detail(session));
     const inPlay = open || session.state === "completing" || session.state === "verifying";
     bar.element.hidden = !inPlay;
     if (inPlay && session.size !== null) this.#showBar(session);
-    this.#showButtons(session, here, active);
+    this.#showButtons(session, here !== undefined, active);
   }
 
   #detail({ state, size, received_bytes: received, fraction, error }) {
@@ -234,7 +244,7 @@ class Row {
     buttons.replaceChildren();
     const { filename: name, session_id: id } = session;
     const add = (label, act) => {
-      const button = textButton(label, act);
+      const button = textButton(label, act, "button small quiet");
       button.setAttribute("aria-label", `${label}: ${name}`);
       buttons.append(button);
     };

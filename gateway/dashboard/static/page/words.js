@@ -12,13 +12,16 @@ const TROUBLES = {
   rate_limited: ["Too many requests", "It goes on by itself in a moment."],
 };
 
+const NEEDS_TOKEN = {
+  title: "Access token needed",
+  text: "Enter it above, and the upload goes on.",
+  again: "resume",
+};
+
 /** Ended it; `again` is what may be offered: resume, restart, choose, or null. */
 const FAILURES = {
-  unauthenticated: {
-    title: "Access token needed",
-    text: "Enter it above, and the upload goes on.",
-    again: "resume",
-  },
+  unauthenticated: NEEDS_TOKEN,
+  invalid_token: NEEDS_TOKEN,
   forbidden: { title: "Not allowed", again: "resume" },
   session_gone: {
     title: "This upload is no longer there",
@@ -37,7 +40,8 @@ const FAILURES = {
   },
   corrupt: {
     title: "The stored file is damaged",
-    text: "What the storage holds is not what was sent. It has been set aside and is not handed out.",
+    text:
+      "What the storage holds is not what was sent. It has been set aside and is not handed out.",
     again: "restart",
   },
   rejected: {
@@ -108,8 +112,7 @@ export const VERIFIED = {
   store: "The storage vouches for its own copy; there was no checksum from here to compare with.",
 };
 
-/** Session states in the list. */
-export const SESSION_STATES = {
+const SESSION_STATES = {
   open: "Unfinished",
   completing: "Putting together",
   verifying: "Being checked",
@@ -119,3 +122,12 @@ export const SESSION_STATES = {
   aborted: "Cancelled",
   expired: "Expired",
 };
+
+/** A session's state in the list; `here` is its upload in this window, if there is one. */
+export function sessionWords({ state, verified_by: by }, active, here) {
+  if (state === "open" && here?.state === "paused") return "Paused";
+  if (state === "open" && here?.trouble) return "Waiting";
+  if (state === "open" && active) return "Uploading";
+  if (state === "completed" && by === "store") return "Stored";
+  return SESSION_STATES[state];
+}

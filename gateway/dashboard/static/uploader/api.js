@@ -89,8 +89,10 @@ export class Api {
    * @param {string} method
    * @param {string} path below the server's address
    * @param {{query?: object, body?: object, headers?: object, signal?: AbortSignal,
-   *   timeout?: number, once?: boolean, onTrouble?: (trouble: UploadError | null) => void}} options
-   *   `once`: no second attempt; `onTrouble` hears of each failed attempt, and null when it is over
+   *   timeout?: number, once?: boolean, keepalive?: boolean,
+   *   onTrouble?: (trouble: UploadError | null) => void}} options
+   *   `once`: no second attempt; `keepalive`: outlives the page; `onTrouble` hears of each failed
+   *   attempt, and null when it is over
    * @returns {Promise<any>} the answer's JSON, with `retryAfter` (seconds) where the answer had it
    * @throws {UploadError}
    */
@@ -133,7 +135,7 @@ export class Api {
     }
   }
 
-  async #attempt(method, url, { body, headers = {}, timeout = TIMEOUT, signal }) {
+  async #attempt(method, url, { body, headers, timeout = TIMEOUT, keepalive = false, signal }) {
     const limit = new AbortController();
     const timer = setTimeout(() => limit.abort(), timeout);
     const onAbort = () => limit.abort();
@@ -153,6 +155,7 @@ export class Api {
         cache: "no-store",
         credentials: "omit",
         referrerPolicy: "no-referrer",
+        keepalive,
         signal: limit.signal,
       });
       this.#learnClock(response, performance.now() - sent);

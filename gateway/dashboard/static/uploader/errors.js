@@ -44,3 +44,21 @@ export function fileChanged(cause) {
     cause,
   });
 }
+
+/** The session is no longer there. */
+export function gone({ state }) {
+  return new UploadError("session_gone", `The upload was ${state}.`, {
+    hint: "What was stored of it has been deleted; start again.",
+  });
+}
+
+/** The session has ended, and not in `completed`. */
+export function ended(session) {
+  if (session.state === "aborted" || session.state === "expired") return gone(session);
+  const { error } = session;
+  return new UploadError(
+    session.state === "rejected" ? "rejected" : "corrupt",
+    error?.message ?? "What is stored is not what was sent.",
+    { hint: error?.hint, details: { session } },
+  );
+}

@@ -15,11 +15,15 @@ import { Bell } from "./waiting.js";
 /** Most parts in one acknowledgement, and how long, in ms, one may wait for company. */
 const BATCH = 100;
 const BATCH_AGE = 1_000;
+/** On a kick, an attempt at which no byte has moved for this long, in ms, is given up. */
+const QUIET = 2_000;
 /** An address with less life than this, in ms, is signed anew before it is used. */
 const MARGIN = 10_000;
 /** How often one part may fail in a way that is its own, before a person is asked. */
 const PATIENCE = { refused: 8, damaged: 5, conflicts: 5 };
 const DIGEST_CODES = new Set(["BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch"]);
+/** A call for an open session found that another client has completed it. */
+const CLOSED_CODES = new Set(["session_completed", "session_corrupt", "session_rejected"]);
 const FULL_CODES = new Set(["XMinioStorageFull", "QuotaExceeded", "InsufficientStorage"]);
 
 export class Sending {
@@ -28,6 +32,7 @@ export class Sending {
   #queue;
   #ready = [];
   #inFlight = new Map();
+  #attempts = new Set();
   #filling = false;
   #flushing = false;
   #unacknowledged = [];
@@ -36,8 +41,8 @@ export class Sending {
   #signal;
 
   /**
-   * @param {object} upload what this needs of its Upload: `file`, `session`, `parts`, `api`, `flow`,
-   *   and the methods `digest`, `learnStored`, `sent`, `changed`, `setTrouble`, `callOptions`
+   * @param {object} upload its Upload, of which this uses `file`, `session`, `parts`, `api`, `flow`
+   *   and `digest`, `learnStored`, `sent`, `changed`, `setTrouble`, `callOptions`
    */
   constructor(upload) {
     this.#upload = upload;
@@ -53,6 +58,14 @@ export class Sending {
     let sum = 0;
     for (const bytes of this.#inFlight.values()) sum += bytes;
     return sum;
+  }
+
+  /** Gives up the attempts at which nothing moves, as after the network was away; they go again. */
+  kick() {
+    const now = performance.now();
+    for (const attempt of this.#attempts) {
+      if (now - attempt.movedAt > QUIET) attempt.giveUp.abort();
+    }
   }
 
   async run(signal) {
@@ -96,7 +109,7 @@ export class Sending {
     const batch = [];
     while (batch.length < count && this.#queue.length > 0) {
       const part = this.#queue.shift();
-      await this.#upload.digest(part, this.#signal);
+      await this.#upload.digest(part, this.#upload.session, this.#signal);
       if (part.known !== null && this.#adopt(part)) continue;
       batch.push(part);
     }
@@ -163,20 +176,24 @@ export class Sending {
     }
     const { file, flow } = this.#upload;
     const startedAt = performance.now();
+    const attempt = { giveUp: new AbortController(), movedAt: startedAt };
+    this.#attempts.add(attempt);
     this.#inFlight.set(part.number, 0);
     const onProgress = (bytes) => {
+      attempt.movedAt = performance.now();
       const before = this.#inFlight.get(part.number) ?? 0;
       this.#inFlight.set(part.number, bytes);
       this.#upload.sent(Math.max(0, bytes - before));
     };
     const body = file.slice(part.start, part.start + part.size);
-    putPart(target, body, { signal: this.#signal, onProgress })
+    putPart(target, body, { signal: this.#signal, giveUp: attempt.giveUp.signal, onProgress })
       .then(
         (etag) => this.#stored(part, etag),
         (error) => this.#missed(part, error, startedAt),
       )
       .catch((error) => this.#fail(error))
       .finally(() => {
+        this.#attempts.delete(attempt);
         flow.leave();
         this.#bell.ring();
       });
@@ -341,13 +358,13 @@ export class Sending {
 
   #fail(error) {
     if (this.#signal.aborted) return;
-    const closed = error instanceof SessionClosed || error.code === "session_not_open";
+    const closed = error instanceof SessionClosed || CLOSED_CODES.has(error.code);
     this.#failure ??= closed ? new SessionClosed() : asUploadError(error);
     this.#bell.ring();
   }
 }
 
-/** The session left the state `open` while parts were being sent: somebody else had a hand in it. */
+/** The session left the state `open` while parts were sent: somebody else had a hand in it. */
 export class SessionClosed extends Error {}
 
 /** Whether a host answers at all, whatever it says: tells a dead store from one that forbids us. */

@@ -24,12 +24,13 @@ export class TransferError extends Error {
 /**
  * @param {{url: string, headers: Record<string, string>}} target as signed
  * @param {Blob} blob of exactly the size that was signed; the browser sets Content-Length by it
- * @param {{signal: AbortSignal, onProgress: (bytes: number) => void}} options `onProgress` gets the
- *   number of bytes of this attempt that are on their way
+ * @param {{signal: AbortSignal, giveUp: AbortSignal, onProgress: (bytes: number) => void}} options
+ *   `signal` ends all work on the upload, `giveUp` this attempt only, as if it had stalled;
+ *   `onProgress` gets the number of bytes of this attempt that are on their way
  * @returns {Promise<string | null>} the ETag, or null where the store's CORS rules hide it
  * @throws {TransferError}
  */
-export function putPart({ url, headers }, blob, { signal, onProgress }) {
+export function putPart({ url, headers }, blob, { signal, giveUp, onProgress }) {
   return new Promise((resolve, reject) => {
     if (signal.aborted) {
       reject(signal.reason);
@@ -37,25 +38,30 @@ export function putPart({ url, headers }, blob, { signal, onProgress }) {
     }
     const request = new XMLHttpRequest();
     let timer = null;
+    let over = false;
     const onAbort = () => {
       end(reject, signal.reason);
       request.abort();
     };
+    const onGiveUp = () => {
+      end(reject, new TransferError("No byte moved for too long.", { stalled: true }));
+      request.abort();
+    };
     const end = (settle, value) => {
+      over = true;
       clearTimeout(timer);
+      giveUp.removeEventListener("abort", onGiveUp);
       signal.removeEventListener("abort", onAbort);
       settle(value);
     };
     const watch = (limit) => {
       clearTimeout(timer);
-      timer = setTimeout(() => {
-        end(reject, new TransferError("No byte moved for too long.", { stalled: true }));
-        request.abort();
-      }, limit);
+      timer = setTimeout(onGiveUp, limit);
     };
     request.open("PUT", url);
     for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
     request.upload.addEventListener("progress", ({ loaded }) => {
+      if (over) return;
       watch(loaded < blob.size ? STALL : ANSWER);
       onProgress(loaded);
     });
@@ -72,6 +78,7 @@ export function putPart({ url, headers }, blob, { signal, onProgress }) {
       end(reject, new TransferError("The store could not be reached."));
     });
     signal.addEventListener("abort", onAbort);
+    giveUp.addEventListener("abort", onGiveUp);
     watch(STALL);
     request.send(blob);
   });

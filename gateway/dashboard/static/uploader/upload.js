@@ -7,9 +7,10 @@
  */
 
 import { combine } from "./checksums.js";
-import { asUploadError, UploadError } from "./errors.js";
+import { areSame, findEarlierTry, learnStored } from "./discovery.js";
+import { asUploadError, ended, gone, UploadError } from "./errors.js";
 import { fingerprint } from "./fingerprint.js";
-import { matches, parseRanges, planParts } from "./parts.js";
+import { parseRanges, planParts } from "./parts.js";
 import { Rate } from "./rate.js";
 import { Sending, SessionClosed } from "./sending.js";
 
@@ -21,7 +22,6 @@ const POLL = 1_500;
 const TICK = 1_000;
 /** The shortest time between two progress events, in ms. */
 const EVENT_GAP = 80;
-const PAGE = 1_000;
 
 const ENDS = new Set(["completed", "corrupt", "rejected", "aborted", "expired"]);
 const PAUSABLE = new Set(["queued", "preparing", "uploading"]);
@@ -39,7 +39,7 @@ export class Upload extends EventTarget {
   #most = 0;
   #lastEvent = 0;
   #verified = null;
-  #troubles = { gateway: null, store: null };
+  #troubles = { device: null, gateway: null, store: null };
 
   /** The session as the gateway last showed it, or null. */
   session = null;
@@ -101,8 +101,25 @@ export class Upload extends EventTarget {
     this.#context.enqueue(this);
   }
 
-  /** Ends all waiting between attempts, as when the network is back. */
+  /** The device says that it has lost the network, or has it back. */
+  networkChanged(online) {
+    if (!["preparing", "uploading", "completing", "verifying"].includes(this.state)) return;
+    if (online) {
+      this.setTrouble("device", null);
+      this.retryNow();
+    } else {
+      this.setTrouble("device", new UploadError("offline", "This device is offline."));
+    }
+  }
+
+  /** The page is going away, and what is on the way with it. */
+  pageHidden() {
+    if (this.#sending) this.#report({}, { keepalive: true });
+  }
+
+  /** Ends all waiting between attempts, and attempts at which nothing moves. */
   retryNow() {
+    this.#sending?.kick();
     this.flow.open();
     this.api.bell.ring();
   }
@@ -110,8 +127,8 @@ export class Upload extends EventTarget {
   /**
    * Gives the upload up and has its parts deleted.
    *
-   * @returns {Promise<void>} settled when the gateway has heard of it; the state is then `aborted`,
-   *   or `completed` when that came first
+   * @returns {Promise<void>} settled when the gateway has answered; the state is then `aborted`, or
+   *   `failed` when another client has completed it before
    */
   async abort() {
     if (["aborting", "aborted", "completed"].includes(this.state)) return;
@@ -124,17 +141,7 @@ export class Upload extends EventTarget {
       this.#setState("aborted");
     } catch (error) {
       if (["session_gone", "session_not_found"].includes(error.code)) this.#setState("aborted");
-      else await this.#afterRefusedAbort(asUploadError(error));
-    }
-  }
-
-  async #afterRefusedAbort(error) {
-    try {
-      const session = await this.api.status(this.session.session_id, { once: true });
-      if (session.state === "completed") this.#finish(session);
-      else this.#fail(error);
-    } catch {
-      this.#fail(error);
+      else this.#fail(asUploadError(error));
     }
   }
 
@@ -163,54 +170,14 @@ export class Upload extends EventTarget {
     signal.throwIfAborted();
     this.#context.claim(this);
     if (this.session === null) {
-      this.session = await this.#findSession(signal);
-      this.resumed = this.session !== null;
-      this.session ??= await this.#create(signal);
-      this.parts = this.parts.length > 0 && !this.resumed ? this.parts : planParts(this.session);
-      if (this.resumed) await this.learnStored(signal);
+      const found = await findEarlierTry(this, this.#options.sessionId ?? null, signal);
+      this.resumed = found !== null;
+      this.session = found?.session ?? (await this.#create(signal));
+      this.parts = found?.parts ?? planParts(this.session);
     } else {
       this.session = await this.api.status(this.session.session_id, this.callOptions(signal));
     }
     if (["aborted", "expired"].includes(this.session.state)) throw gone(this.session);
-  }
-
-  async #findSession(signal) {
-    const { sessionId } = this.#options;
-    if (sessionId) {
-      const session = await this.api.status(sessionId, this.callOptions(signal));
-      if (session.size !== this.file.size || session.state !== "open") return null;
-      return session;
-    }
-    const query = { fingerprint: this.fingerprint, state: "open,completing,verifying", limit: 50 };
-    const { uploads } = await this.api.find(query, this.callOptions(signal));
-    const candidates = uploads.filter(({ size }) => size === this.file.size);
-    const open = candidates.filter(({ state }) => state === "open");
-    if (open.length > 0) {
-      return open.reduce((best, next) => (next.received_bytes > best.received_bytes ? next : best));
-    }
-    for (const session of candidates) if (await this.#isThisFile(session, signal)) return session;
-    return null;
-  }
-
-  /** Whether a session that can take no more parts holds exactly this file. */
-  async #isThisFile(session, signal) {
-    this.session = session;
-    this.parts = planParts(session);
-    try {
-      await this.learnStored(signal);
-      for (const part of this.parts) {
-        if (part.known === null) return false;
-        await this.digest(part, signal);
-        if (!matches(part, session.part_etag_is_md5)) return false;
-        part.settled = true;
-        part.etag = part.known.etag;
-        this.changed();
-      }
-      return true;
-    } finally {
-      this.session = null;
-      if (this.parts.some((part) => !part.settled)) this.parts = [];
-    }
   }
 
   async #create(signal) {
@@ -306,17 +273,13 @@ export class Upload extends EventTarget {
    * checksum of the whole object is compared here too, though the gateway has done so already.
    */
   async #compare(session, signal) {
-    if (this.parts.some((part) => !part.settled)) {
-      await this.learnStored(signal);
-      for (const part of this.parts.filter(({ settled }) => !settled)) {
-        await this.digest(part, signal);
-        part.settled = matches(part, session.part_etag_is_md5);
-      }
-    }
-    const stored = session.object?.checksums?.[session.checksum_algorithm];
-    const own = stored ? combine(session.checksum_algorithm, this.parts) : null;
-    if (this.parts.every((part) => part.settled) && (own === null || own === stored)) {
-      return session;
+    const { parts } = this;
+    const unsure = parts.some((part) => !part.settled);
+    if (unsure) await this.learnStored(signal);
+    if (!unsure || (await areSame(this, { session, parts }, signal))) {
+      const stored = session.object?.checksums?.[session.checksum_algorithm];
+      const own = stored ? combine(session.checksum_algorithm, parts) : null;
+      if (own === null || own === stored) return session;
     }
     throw new UploadError("content_differs", "The upload was completed with other content.", {
       hint: "Another client completed the same upload; send this file as a new one.",
@@ -325,7 +288,7 @@ export class Upload extends EventTarget {
 
   #finish(session) {
     this.session = session;
-    this.#troubles = { gateway: null, store: null };
+    this.#troubles = { device: null, gateway: null, store: null };
     this.#verified = null;
     this.#emitProgress(true);
     this.#setState("completed");
@@ -333,8 +296,8 @@ export class Upload extends EventTarget {
   }
 
   /** Computes a part's checksum, once; its MD5 too where only that can be compared. */
-  async digest(part, signal) {
-    const { session, file } = this;
+  async digest(part, session, signal) {
+    const { file } = this;
     const needsMd5 = part.known?.checksum === null && session.part_etag_is_md5 && !part.md5;
     if (part.checksum !== null && !needsMd5) return;
     const blob = file.slice(part.start, part.start + part.size);
@@ -345,24 +308,15 @@ export class Upload extends EventTarget {
     part.md5 = found.md5 ?? part.md5;
   }
 
-  /** Asks what is stored, and lays it beside every part that is not settled. */
-  async learnStored(signal) {
-    const { session_id: id } = this.session;
-    for (const part of this.parts) part.known = null;
-    let cursor = null;
-    do {
-      const query = { cursor, limit: PAGE };
-      const page = await this.api.parts(id, query, this.callOptions(signal));
-      for (const { part_number: number, ...known } of page.parts) {
-        const part = this.parts[number - 1];
-        if (part && !part.settled) part.known = known;
-      }
-      cursor = page.next_cursor;
-    } while (cursor !== null && cursor !== undefined);
+  /** Asks anew what is stored of the parts that are not settled. */
+  learnStored(signal) {
+    return learnStored(this, this.session, this.parts, signal);
   }
 
   sent(bytes) {
     this.#rate.add(bytes);
+    // A store on this very machine is reached without any network.
+    this.setTrouble("device", null);
     this.setTrouble("store", null);
     this.#emitProgress(false);
   }
@@ -373,15 +327,16 @@ export class Upload extends EventTarget {
 
   /** Why nothing moves just now (UploadError), though it goes on by itself; else null. */
   get trouble() {
-    return this.#troubles.gateway ?? this.#troubles.store;
+    const { device, gateway, store } = this.#troubles;
+    return device ?? gateway ?? store;
   }
 
-  /** @param {"gateway" | "store"} side which of the two is, or no longer is, in the way */
+  /** @param {"device" | "gateway" | "store"} side which one is, or no longer is, in the way */
   setTrouble(side, error) {
     const before = this.trouble?.code;
     this.#troubles[side] = error;
     if (this.trouble?.code === before) return;
-    if (error) this.#rate.clear();
+    this.#rate.clear();
     this.#notify();
   }
 
@@ -414,22 +369,22 @@ export class Upload extends EventTarget {
   }
 
   /** For prompt progress elsewhere only: lost, it is no loss. */
-  #report(inFlight) {
+  #report(inFlight, options) {
     if (this.session?.state !== "open") return;
-    this.api.progress(this.session.session_id, inFlight).catch(() => {});
+    this.api.progress(this.session.session_id, inFlight, options).catch(() => {});
   }
 
   #halt(state) {
     const run = this.#run;
     this.#run = null;
     this.#context.release(this);
-    this.#troubles = { gateway: null, store: null };
+    this.#troubles = { device: null, gateway: null, store: null };
     this.#setState(state);
     run?.abort(new DOMException(`The upload is ${state}.`, "AbortError"));
   }
 
   #fail(error) {
-    this.#troubles = { gateway: null, store: null };
+    this.#troubles = { device: null, gateway: null, store: null };
     this.error = error;
     if (error.details?.session) this.session = error.details.session;
     this.#context.release(this);
@@ -445,22 +400,6 @@ export class Upload extends EventTarget {
     this.#options = { ...this.#options, sessionId: null };
     this.#most = 0;
   }
-}
-
-function gone({ state }) {
-  return new UploadError("session_gone", `The upload was ${state}.`, {
-    hint: "What was stored of it has been deleted; start again.",
-  });
-}
-
-function ended(session) {
-  if (session.state === "aborted" || session.state === "expired") return gone(session);
-  const { error } = session;
-  return new UploadError(
-    session.state === "rejected" ? "rejected" : "corrupt",
-    error?.message ?? "What is stored is not what was sent.",
-    { hint: error?.hint, details: { session } },
-  );
 }
 
 /** crypto.randomUUID does not exist on plain http; this does. */
