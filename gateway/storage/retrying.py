@@ -167,25 +167,34 @@ class RetryingObjectStore(ObjectStore):
         await self._policy.run(lambda: self._inner.delete(bucket, key))
 
     async def list(self, bucket: str, prefix: str) -> AsyncIterator[StoredObject]:
-        """Yield objects; after a failure the listing starts over, past those given already."""
+        """Yield objects; after a failure the listing starts over, up to where it was.
+
+        Every store has its own order (SeaweedFS sorts folder by folder), so the place is found by
+        the key given last. Where that was deleted meanwhile, the failure is raised.
+        """
         last = ""
         failures = 0
+        failure: GatewayError | None = None
         while True:
             resumed = last
+            given = not last
             items = cast("AsyncGenerator[StoredObject, None]", self._inner.list(bucket, prefix))
             try:
                 async with aclosing(items):
                     async for item in items:
-                        # Keys come in order of their UTF-8.
-                        if item.key.encode() > last.encode():
+                        if given:
                             last = item.key
                             yield item
+                        given = given or item.key == last
             except GatewayError as error:
                 failures = 1 if last != resumed else failures + 1
                 if not _again(error) or failures >= self._policy.attempts:
                     raise
+                failure = error
                 await self._policy.pause(failures, error)
             else:
+                if not given and failure is not None:
+                    raise failure
                 return
 
 

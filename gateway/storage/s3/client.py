@@ -7,10 +7,10 @@ Nothing is retried here: each call is sent once (law 3), and a decorator repeats
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import aiohttp
 from aiobotocore.config import AioConfig
@@ -22,6 +22,8 @@ from gateway.storage.s3.credentials import Credentials
 from gateway.storage.s3.errors import credentials_missing, translated
 from gateway.storage.s3.options import S3Options
 from gateway.storage.s3.presign import QuerySigner
+
+T = TypeVar("T")
 
 BLOCK_BYTES = 1024 * 1024
 """Objects are read in blocks of at most this size."""
@@ -40,6 +42,7 @@ class S3Client:
         self._signer = QuerySigner(options.endpoint, options.region)
         self._sdk: Any = None
         self._http: aiohttp.ClientSession | None = None
+        self._one_thread = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         options = self.options
@@ -148,23 +151,36 @@ class S3Client:
             query=query,
             headers={name: value for name, value in headers.items() if name.startswith("x-amz-")},
         )
-        async with self.http.request(
-            method,
-            # The URL is signed as it is written: encoding it again breaks the signature.
-            URL(signed.url, encoded=True),
-            headers={"accept-encoding": "identity", **headers},
-            # A buffer is sent in pieces; bytes would be written at once, holding up the loop.
-            data=io.BytesIO(body) if body else None,
-            skip_auto_headers=["content-type"],
-            allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(
-                connect=self.options.connect_timeout,
-                sock_connect=self.options.connect_timeout,
-                sock_read=read_timeout or self.options.read_timeout,
-            ),
-            read_bufsize=BLOCK_BYTES,
-        ) as response:
-            yield response
+        try:
+            async with self.http.request(
+                method,
+                # The URL is signed as it is written: encoding it again breaks the signature.
+                URL(signed.url, encoded=True),
+                headers={"accept-encoding": "identity", **headers},
+                # A buffer is sent in pieces; bytes would be written at once, holding up the loop.
+                data=io.BytesIO(body) if body else None,
+                skip_auto_headers=["content-type"],
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(
+                    connect=self.options.connect_timeout,
+                    sock_connect=self.options.connect_timeout,
+                    sock_read=read_timeout or self.options.read_timeout,
+                ),
+                read_bufsize=BLOCK_BYTES,
+            ) as response:
+                yield response
+        except aiohttp.ClientResponseError as error:
+            # Only this kind repeats the URL, which is as good as a password for a while.
+            raise aiohttp.ClientPayloadError(f"The answer is no HTTP ({error.status}).") from None
+
+    async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Run a function of milliseconds in a thread, one at a time.
+
+        Each thread that works beside the event loop may take the interpreter for 5 ms before the
+        loop has it back; several would add up.
+        """
+        async with self._one_thread:
+            return await asyncio.to_thread(function, *arguments)
 
     @property
     def http(self) -> aiohttp.ClientSession:

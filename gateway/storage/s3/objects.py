@@ -90,7 +90,11 @@ class S3ObjectStore(ObjectStore):
             return
 
     async def list(self, bucket: str, prefix: str) -> AsyncIterator[StoredObject]:
-        """Yield the objects under a prefix, page by page."""
+        """Yield the objects under a prefix, page by page, in the store's order.
+
+        That is the order of keys in one folder. Over several, Amazon sorts by the whole key,
+        SeaweedFS folder by folder: `a/b` comes before `a-b`.
+        """
         more: dict[str, str] = {}
         while True:
             page = await self._client.call(

@@ -38,7 +38,7 @@ from gateway.storage.s3.xml import (
 _MAX_PAGE_BYTES = 8 * 1024 * 1024
 _MAX_REPLY_BYTES = 1024 * 1024
 # A part that was on its way when the upload was aborted may arrive after it.
-_ABORT_ROUNDS = 8
+_ABORT_ROUNDS = 6
 _ABORT_PAUSE = 0.1
 
 
@@ -112,10 +112,10 @@ class S3Storage(Storage):
         # A composite is made of the checksums listed here; for a full-object one they are optional.
         composite = declared.get("ChecksumType") == "COMPOSITE"
         element = f"Checksum{ALGORITHMS[algorithm].s3_name}" if composite else None
-        body = await asyncio.to_thread(_complete_body, parts, element)
+        body = await self._client.in_thread(_complete_body, parts, element)
         status, reply = await self._send_complete(upload, headers, body)
         try:
-            completed = await asyncio.to_thread(parse_completed, reply)
+            completed = await self._client.in_thread(parse_completed, reply)
         except MalformedReply as error:
             if status == 200:  # noqa: PLR2004 - OK
                 raise uncertain(status) from error
@@ -183,7 +183,7 @@ class S3Storage(Storage):
         if status != 200:  # noqa: PLR2004 - OK
             raise error_of(status, parse_error_code(document), operation=operation)
         try:
-            page = await asyncio.to_thread(parse_parts, document)
+            page = await self._client.in_thread(parse_parts, document)
         except MalformedReply as error:
             raise unexpected_answer(operation) from error
         if isinstance(page, Refusal):

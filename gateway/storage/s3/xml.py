@@ -74,7 +74,8 @@ def parse_parts(document: bytes) -> PartsPage | Refusal:
     root = _root(document)
     if _name(root) == "Error":
         return _refusal(root)
-    if _name(root) != "ListPartsResult":
+    # moto calls it ListPartsResponse.
+    if _name(root) not in {"ListPartsResult", "ListPartsResponse"}:
         raise MalformedReply
     parts = []
     for element in root.iterchildren("{*}Part"):
