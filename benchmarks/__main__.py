@@ -13,6 +13,7 @@ from benchmarks import Report
 
 BENCHMARKS = {
     "sign": "presigned part URLs a second, against botocore",
+    "direct": "a file to a verified object, against a bare client",
 }
 """Name of the module -> what it measures. A module is imported only when it is run."""
 

@@ -20,7 +20,7 @@ from gateway.core.clock import SystemClock
 from gateway.core.completer import CompleterOptions
 from gateway.core.composition import Core, CoreOptions, Ports, compose
 from gateway.core.creation import CreatorOptions
-from gateway.core.model import Acknowledged, PartToSign, UploadSession
+from gateway.core.model import Acknowledged, PartToSign, StorageLimits, UploadSession
 from gateway.core.service import ServiceOptions
 from gateway.core.sweeper import SweeperOptions
 from gateway.state.redis.client import connect
@@ -36,6 +36,9 @@ from gateway.storage.s3.storage import S3Storage
 from gateway.storage.sidecars import ObjectSidecars
 
 GRACE = timedelta(hours=1)
+
+# A store does not change while tests run: it is probed once.
+_limits: dict[S3Target, StorageLimits] = {}
 
 
 @dataclass
@@ -91,8 +94,9 @@ async def running_stack(
         )
     )
     async with client, aiohttp.ClientSession() as http:
-        report = await probe(client, bucket)
-        storage = S3Storage(client, presigner=S3Presigner(client), limits=report.limits)
+        if s3 not in _limits:
+            _limits[s3] = (await probe(client, bucket)).limits
+        storage = S3Storage(client, presigner=S3Presigner(client), limits=_limits[s3])
         objects = RetryingObjectStore(S3ObjectStore(client))
         ports = Ports(
             storage=RetryingStorage(storage),

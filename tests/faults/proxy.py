@@ -48,6 +48,13 @@ class StoreProxy:
         is_part = request.method == "PUT" and number is not None
         if is_part and not await self._may_pass(request):
             return web.Response(status=503)
+        try:
+            return await self._pass_on(request, int(number or 0) if is_part else None)
+        except (aiohttp.ClientError, ConnectionResetError):
+            # Either side has gone; the client, if it is there still, sees a failed request.
+            return web.Response(status=502)
+
+    async def _pass_on(self, request: web.Request, part: int | None) -> web.StreamResponse:
         async with self._http.request(
             request.method,
             self._upstream + request.raw_path,
@@ -58,9 +65,9 @@ class StoreProxy:
         ) as answer:
             body = await answer.read()
             headers = {k: v for k, v in answer.headers.items() if k.lower() not in _HOP}
-            if is_part and answer.status == web.HTTPOk.status_code:
+            if part is not None and answer.status == web.HTTPOk.status_code:
                 async with self._changed:
-                    self.stored[int(number or 0)] += 1
+                    self.stored[part] += 1
                     self._changed.notify_all()
             return web.Response(status=answer.status, headers=headers, body=body)
 
