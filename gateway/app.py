@@ -49,6 +49,7 @@ from gateway.web.auth import authenticator
 from gateway.web.bodies import PACE, BodyPace
 from gateway.web.cors import Cors
 from gateway.web.door import Door, DoorTable
+from gateway.web.draining import Drain, Stop
 from gateway.web.health import health_routes
 from gateway.web.limits import ServerOptions, make_runner
 from gateway.web.pipeline import install
@@ -62,25 +63,9 @@ _ATTEMPT_SECONDS: Final = 120.0
 _RETRY_AFTER: Final = 2.0
 # Those who ask for readiness rarely wait longer than this.
 _CHECK_SECONDS: Final = 2.0
+# For what is written after a handler has returned; the drain itself waits for handlers.
+_LAST_BYTES_SECONDS: Final = 0.5
 _BACKLOG: Final = 1024
-
-
-class Stop:
-    """How a process is told to stop: once to drain, a second time to cut short what still runs."""
-
-    def __init__(self) -> None:
-        self.asked = asyncio.Event()
-        self.hurried = asyncio.Event()
-
-    def ask(self) -> None:
-        """Drain, or hurry where that was asked already."""
-        if self.asked.is_set():
-            self.hurried.set()
-        self.asked.set()
-
-    def ask_once(self) -> None:
-        """Drain, however often this is called."""
-        self.asked.set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,18 +164,22 @@ class Readiness:
 
 
 READINESS: Final = web.AppKey("readiness", Readiness)
+_DRAIN: Final = web.AppKey("drain", Drain)
+_DOORS: Final = web.AppKey("doors", DoorTable)
 
 
 def build_app(
     settings: Settings,
     *,
-    draining: Callable[[], bool] = lambda: False,
+    stop: Stop | None = None,
     bucket_origins: Sequence[str] | None = None,
 ) -> web.Application:
     """Put the application together; nothing is opened before it starts.
 
-    With `bucket_origins` the bucket is made, for pages of these origins, before it is ready.
+    `stop` is how it learns that it is to drain. With `bucket_origins` the bucket is made, for pages
+    of these origins, before the application is ready.
     """
+    stop = stop or Stop()
     store = STORAGES["s3"](settings)
     redis = connect(settings.redis_url.get_secret_value())
     ports = _ports(settings, store, redis)
@@ -212,7 +201,7 @@ def build_app(
     app = web.Application()
     app[READINESS] = readiness
     app[PACE] = BodyPace(grace=settings.body_grace, min_rate=settings.body_min_rate)
-    app.router.add_routes(health_routes(checks, metrics, draining=draining))
+    app.router.add_routes(health_routes(checks, metrics, draining=lambda: stop.draining))
     app.router.add_routes(dashboard_routes(DashboardOptions(store.page_origins)))
     token = settings.token.get_secret_value() if settings.token else None
     install(
@@ -224,6 +213,9 @@ def build_app(
     )
     # The innermost, so that a stranger learns nothing but that a token is needed.
     app.middlewares.append(_gate(doors, readiness))
+    app[_DRAIN] = Drain(stop, seconds=settings.drain_timeout)
+    app[_DRAIN].install(app)
+    app[_DOORS] = doors
     # Closed in the opposite order, when the last request has ended.
     app.cleanup_ctx.extend(
         [
@@ -248,10 +240,10 @@ async def serve(
     With `bucket_origins` the bucket is made first, and lets pages of these origins send parts.
     `when_ready` is called once, as soon as Redis and the store answer.
     """
-    app = build_app(settings, draining=stop.asked.is_set, bucket_origins=bucket_origins)
+    app = build_app(settings, stop=stop, bucket_origins=bucket_origins)
     runner = make_runner(app, _server_options(settings))
     await runner.setup()
-    announcing = asyncio.create_task(_announce(app[READINESS], when_ready))
+    announcing = asyncio.create_task(_announce(app[READINESS], when_ready, stop))
     try:
         for listening in sockets:
             await web.SockSite(runner, listening, backlog=_BACKLOG).start()
@@ -263,27 +255,23 @@ async def serve(
     finally:
         announcing.cancel()
         await asyncio.wait([announcing])
-        await _drain(runner, stop, settings.drain_timeout)
+        for site in list(runner.sites):
+            await site.stop()
+        for door in app[_DOORS].doors:
+            door.stop()
+        await app[_DRAIN].wait()
+        await runner.cleanup()
 
 
-async def _announce(readiness: Readiness, when_ready: Callable[[], None]) -> None:
+async def _announce(readiness: Readiness, when_ready: Callable[[], None], stop: Stop) -> None:
     await readiness.reached.wait()
     log.info("ready")
-    when_ready()
-
-
-async def _drain(runner: web.AppRunner, stop: Stop, within: float) -> None:
-    """Stop accepting, let requests end for `within` seconds or until hurried, and close."""
-    server = runner.server
-    cleaning = asyncio.create_task(runner.cleanup())
-    hurrying = asyncio.create_task(stop.hurried.wait())
-    await asyncio.wait([cleaning, hurrying], timeout=within, return_when=asyncio.FIRST_COMPLETED)
-    hurrying.cancel()
-    if not cleaning.done():
-        log.warning("requests are cut short")
-        if server is not None:
-            await server.shutdown(0)
-    await cleaning
+    try:
+        when_ready()
+    except OSError:
+        # Whoever was to be told has gone away.
+        log.exception("readiness cannot be announced")
+        stop.ask_once()
 
 
 def _ports(settings: Settings, store: Store, redis: Client) -> Ports:
@@ -326,7 +314,7 @@ def _server_options(settings: Settings) -> ServerOptions:
         header_timeout=settings.header_timeout,
         idle_timeout=settings.idle_timeout,
         max_connections=settings.max_connections,
-        shutdown_timeout=settings.drain_timeout,
+        shutdown_timeout=_LAST_BYTES_SECONDS,
     )
 
 

@@ -28,6 +28,7 @@ from gateway.config import Settings, load_settings
 from gateway.embedded import Seaweed, Valkey, free_port
 from gateway.errors import GatewayError, Unavailable
 from gateway.telemetry import LogOptions, configure_logging
+from gateway.web.draining import Stop
 
 log = structlog.get_logger(__name__)
 
@@ -133,7 +134,7 @@ class _Dev:
         # Imported already, in a thread while the servers started: it takes a large part of a second.
         from gateway import app  # noqa: PLC0415
 
-        stop = app.Stop()
+        stop = Stop()
         self._on_signal = stop.ask
 
         def announce() -> None:

@@ -19,6 +19,7 @@ from gateway.cli.listening import listen, url_of
 from gateway.cli.supervisor import Supervisor, SupervisorOptions
 from gateway.config import Settings
 from gateway.telemetry import LogOptions, configure_logging
+from gateway.web.draining import Stop
 
 log = structlog.get_logger(__name__)
 
@@ -31,21 +32,26 @@ def _serve(settings: Settings) -> None:
     configure_logging(LogOptions(settings.log_level, settings.log_format))
     sockets = listen(settings.host, settings.port)
     log.info("listening", url=url_of(sockets), workers=settings.workers)
+
+    def close() -> None:
+        for opened in sockets:
+            opened.close()
+
     try:
         if settings.workers == 1:
             uvloop.run(serve_until_signalled(settings, sockets))
             return
-        supervisor = Supervisor(
+        code = Supervisor(
             lambda lifeline: uvloop.run(serve_until_signalled(settings, sockets, lifeline)),
             SupervisorOptions(
                 workers=settings.workers,
                 drain_timeout=settings.drain_delay + settings.drain_timeout + _MARGIN_SECONDS,
             ),
-        )
-        code = supervisor.run()
+            # While anybody holds them, the kernel accepts connections that nobody would serve.
+            at_stop=close,
+        ).run()
     finally:
-        for opened in sockets:
-            opened.close()
+        close()
     raise typer.Exit(code)
 
 
@@ -56,7 +62,7 @@ async def serve_until_signalled(
     settings: Settings, sockets: list[socket.socket], lifeline: int | None = None
 ) -> None:
     """Serve in this process until a signal comes, or the lifeline reaches its end."""
-    stop = app.Stop()
+    stop = Stop()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, stop.ask)

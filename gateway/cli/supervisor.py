@@ -51,7 +51,11 @@ class _Slot:
 class Supervisor:
     """Runs `work` in each worker process until told to stop by SIGTERM, SIGINT or SIGHUP."""
 
-    def __init__(self, work: Work, options: SupervisorOptions) -> None:
+    def __init__(
+        self, work: Work, options: SupervisorOptions, *, at_stop: Callable[[], None]
+    ) -> None:
+        """`at_stop` lets go of what the parent holds only for workers that start later."""
+        self._at_stop = at_stop
         self._work = work
         self._options = options
         self._slots = [_Slot(number) for number in range(1, options.workers + 1)]
@@ -133,6 +137,7 @@ class Supervisor:
                 log.error("worker ended", worker=slot.number, pid=pid, code=code, again_in=pause)
 
     def _drain(self) -> int:
+        self._at_stop()
         self._send(signal.SIGTERM)
         deadline = time.monotonic() + self._options.drain_timeout
         while any(slot.pid for slot in self._slots):

@@ -46,7 +46,7 @@ class Door(ABC):
         return False
 
     def stop(self) -> None:  # noqa: B027 - most doors have no long answers.
-        """End answers that would go on for long; called once, when the server shuts down.
+        """End answers that would go on for long; called, perhaps twice, when the server shuts down.
 
         Must return at once: it makes long handlers end soon, it does not wait for them.
         """
