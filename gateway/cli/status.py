@@ -32,6 +32,7 @@ from gateway.client.patience import backoff
 from gateway.errors import GatewayError, Internal
 
 POLL: Final = 2.0
+_WIDE: Final = 200
 _MAX_RECONNECTS: Final = 100
 _COLOURS: Final = {
     "completed": "green",
@@ -195,9 +196,9 @@ async def _sessions(client: GatewayClient, states: tuple[str, ...], limit: int) 
 
 def _print_table(sessions: Sequence[Session]) -> None:
     if sessions:
-        console = Console()
         # Into a file or a pipe, lines must not be cut to the width of no terminal.
-        console.print(_table(sessions), width=None if console.is_terminal else 200)
+        console = Console() if sys.stdout.isatty() else Console(width=_WIDE)
+        console.print(_table(sessions))
     else:
         say("There are no sessions.")
 

@@ -184,10 +184,10 @@ class Transfer:
             self.parts[job.number] = PartToAcknowledge(
                 part_number=job.number, etag=etag, checksum=job.digest.checksum
             )
+            self._to_be_acknowledged(job.number)
             record = PartRecord(etag, job.digest.checksum)
             async with self._journal_lock:
                 await asyncio.to_thread(self._journal.add, {job.number: record})
-            self._to_be_acknowledged(job.number)
 
     def _to_be_acknowledged(self, number: int) -> None:
         self._unacknowledged[number] = self.parts[number]

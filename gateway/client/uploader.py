@@ -198,12 +198,6 @@ class _Upload:
                 return await self._finish(session, self._digests(session))
         if session is None or session.state != OPEN:
             session = await self._create()
-        else:
-            _log.warning(
-                "Going on with session %s: %d parts are stored.",
-                session.session_id,
-                session.received_parts,
-            )
         return await self._rounds(session)
 
     async def _create(self) -> Session:
@@ -260,11 +254,19 @@ class _Upload:
             patience=self._patience,
             session_id=session.session_id,
         )
+        stored = await self._client.parts(session.session_id)
+        if stored:
+            _log.warning(
+                "Going on with session %s: %d of %d parts are stored; comparing them.",
+                session.session_id,
+                len(stored),
+                digests.plan.last_number,
+            )
         transfer = Transfer(
             sender,
             self._journal,
             parallel=self._options.parallel,
-            stored=await self._client.parts(session.session_id),
+            stored=stored,
             tally=self._tally,
             forced=forced,
         )
