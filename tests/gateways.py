@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
@@ -143,7 +143,6 @@ class Serving:
     client: aiohttp.ClientSession
     metrics: Metrics
     runner: web.AppRunner
-    closed: bool = field(default=False)
 
     async def raw(self, data: bytes, *, seconds: float = 5.0) -> bytes:
         """Send bytes as they are on a new connection; return all that comes until it closes."""
