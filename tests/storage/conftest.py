@@ -66,6 +66,8 @@ class StubStore:
                 name.lower(): value.strip()
                 for name, _, value in (line.partition(":") for line in head[1:] if line)
             }
+            if headers.get("expect") == "100-continue":
+                writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             body = await reader.readexactly(int(headers.get("content-length", 0)))
             split = urlsplit(target)
             query = {k: v[0] for k, v in parse_qs(split.query, keep_blank_values=True).items()}

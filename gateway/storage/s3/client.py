@@ -47,6 +47,7 @@ class S3Client:
     async def __aenter__(self) -> Self:
         options = self.options
         endpoint = options.endpoint
+        url = f"{endpoint.scheme}://{endpoint.authority}{endpoint.base_path}"
         config = AioConfig(
             connect_timeout=options.connect_timeout,
             read_timeout=options.read_timeout,
@@ -65,7 +66,7 @@ class S3Client:
                     self._session.create_client(
                         "s3",
                         region_name=options.region,
-                        endpoint_url=f"{endpoint.scheme}://{endpoint.authority}{endpoint.base_path}",
+                        endpoint_url=url,
                         verify=None if options.verify_tls else False,
                         aws_access_key_id=options.access_key_id,
                         aws_secret_access_key=options.secret_access_key,
@@ -166,7 +167,6 @@ class S3Client:
                     sock_connect=self.options.connect_timeout,
                     sock_read=read_timeout or self.options.read_timeout,
                 ),
-                read_bufsize=BLOCK_BYTES,
             ) as response:
                 yield response
         except aiohttp.ClientResponseError as error:

@@ -7,9 +7,9 @@ repeats what the store wrote, since that may hold a signature; the store's code 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import TypeAlias
 
 import aiohttp
 from botocore import exceptions as botocore
@@ -28,182 +28,234 @@ from gateway.errors import (
     Uncertain,
 )
 
-
-class _Row(NamedTuple):
-    kind: type[GatewayError]
-    code: str
-    message: str
-    hint: str
-    retryable: bool | None = None
+_Facts: TypeAlias = Mapping[str, int | str]
+_Make: TypeAlias = Callable[[_Facts], GatewayError]
 
 
-_DENIED = _Row(
-    Forbidden,
-    "storage_denied",
-    "The store refuses the gateway's credentials.",
-    "Check the access key, its secret and its permissions on the bucket, and this machine's clock.",
-)
-_SKEWED = _Row(
-    Unavailable,
-    "clock_skewed",
-    "The clocks of the gateway and of the store are too far apart.",
-    "Synchronise both with NTP; S3 accepts 15 minutes of difference.",
-    retryable=False,
-)
-_MISCONFIGURED = _Row(
-    Unavailable,
-    "storage_misconfigured",
-    "The bucket is not at this endpoint, or not in this region.",
-    "Compare region, endpoint and addressing style with those of the bucket.",
-    retryable=False,
-)
-_UNSUPPORTED = _Row(
-    Unavailable,
-    "storage_unsupported",
-    "The store does not offer this operation.",
-    "Run `gateway doctor` to see what this store can do.",
-    retryable=False,
-)
-_BUSY = _Row(
-    Unavailable,
-    "storage_unavailable",
-    "The store cannot answer for now.",
-    "Try again in a moment.",
-)
-_FULL = _Row(
-    StorageFull,
-    "storage_full",
-    "The store has no room left.",
-    "Free or add space in the store; what is uploaded so far stays.",
-)
-_NO_BUCKET = _Row(
-    NotFound,
-    "bucket_not_found",
-    "The store has no such bucket.",
-    "Create the bucket, or correct its name in the settings.",
-)
-_NO_UPLOAD = _Row(
-    NoSuchUpload,
-    "no_such_upload",
-    "The store does not know this multipart upload.",
-    "It was completed or aborted; only the object's own stamp can tell which.",
-)
-_NO_OBJECT = _Row(
-    NoSuchObject,
-    "no_such_object",
-    "The store has no object under this key.",
-    "It may not be there yet, or was deleted.",
-)
-_CHANGED = _Row(
-    Conflict,
-    "object_changed",
-    "The object is not the one that was asked for any more.",
-    "Read its description again, and start over.",
-)
-_PARTS_REFUSED = _Row(
-    Conflict,
-    "parts_refused",
-    "The store refuses this list of parts.",
-    "Compare the parts with those that the store lists, and send again what differs.",
-)
-_CHECKSUM_REFUSED = _Row(
-    Conflict,
-    "checksum_refused",
-    "The checksum of the whole object is not that of the parts in the store.",
-    "Compare the parts' checksums with the file, and send again what differs.",
-)
-_KEY_TAKEN = _Row(
-    Conflict,
-    "key_taken",
-    "There is an object under this key already.",
-    "Look whether it is the one that this upload made; if not, choose another key.",
-)
-_UNEXPECTED = _Row(
-    Internal,
-    "storage_unexpected",
-    "The store refused a request in a way that the gateway does not know.",
-    "The log has the store's own code.",
+# What happened, as functions from the facts to an error.
+
+
+def _denied(details: _Facts) -> GatewayError:
+    return Forbidden(
+        "The store refuses the gateway's credentials.",
+        code="storage_denied",
+        hint="Check the access key, its secret and its permissions on the bucket, and this "
+        "machine's clock.",
+        details=details,
+    )
+
+
+def _skewed(details: _Facts) -> GatewayError:
+    return Unavailable(
+        "The clocks of the gateway and of the store are too far apart.",
+        code="clock_skewed",
+        hint="Synchronise both with NTP; S3 accepts 15 minutes of difference.",
+        retryable=False,
+        details=details,
+    )
+
+
+def _misconfigured(details: _Facts) -> GatewayError:
+    return Unavailable(
+        "The bucket is not at this endpoint, or not in this region.",
+        code="storage_misconfigured",
+        hint="Compare region, endpoint and addressing style with those of the bucket.",
+        retryable=False,
+        details=details,
+    )
+
+
+def _unsupported(details: _Facts) -> GatewayError:
+    return Unavailable(
+        "The store does not offer this operation.",
+        code="storage_unsupported",
+        hint="Run `gateway doctor` to see what this store can do.",
+        retryable=False,
+        details=details,
+    )
+
+
+def _busy(details: _Facts) -> GatewayError:
+    return Unavailable(
+        "The store cannot answer for now.",
+        code="storage_unavailable",
+        hint="Try again in a moment.",
+        details=details,
+    )
+
+
+def _full(details: _Facts) -> GatewayError:
+    return StorageFull(
+        "The store has no room left.",
+        code="storage_full",
+        hint="Free or add space in the store; what is uploaded so far stays.",
+        details=details,
+    )
+
+
+def _no_bucket(details: _Facts) -> GatewayError:
+    return NotFound(
+        "The store has no such bucket.",
+        code="bucket_not_found",
+        hint="Create the bucket, or correct its name in the settings.",
+        details=details,
+    )
+
+
+def _no_upload(details: _Facts) -> GatewayError:
+    return NoSuchUpload(
+        "The store does not know this multipart upload.",
+        code="no_such_upload",
+        hint="It was completed or aborted; only the object's own stamp can tell which.",
+        details=details,
+    )
+
+
+def _no_object(details: _Facts) -> GatewayError:
+    return NoSuchObject(
+        "The store has no object under this key.",
+        code="no_such_object",
+        hint="It may not be there yet, or was deleted.",
+        details=details,
+    )
+
+
+def _changed(details: _Facts) -> GatewayError:
+    return Conflict(
+        "The object is not the one that was asked for any more.",
+        code="object_changed",
+        hint="Read its description again, and start over.",
+        details=details,
+    )
+
+
+def _parts_refused(details: _Facts) -> GatewayError:
+    return Conflict(
+        "The store refuses this list of parts.",
+        code="parts_refused",
+        hint="Compare the parts with those that the store lists, and send again what differs.",
+        details=details,
+    )
+
+
+def _checksum_refused(details: _Facts) -> GatewayError:
+    return Conflict(
+        "The checksum of the whole object is not that of the parts in the store.",
+        code="checksum_refused",
+        hint="Compare the parts' checksums with the file, and send again what differs.",
+        details=details,
+    )
+
+
+def _key_taken(details: _Facts) -> GatewayError:
+    return Conflict(
+        "There is an object under this key already.",
+        code="key_taken",
+        hint="Look whether it is the one that this upload made; if not, choose another key.",
+        details=details,
+    )
+
+
+def _unexpected(details: _Facts) -> GatewayError:
+    return Internal(
+        "The store refused a request in a way that the gateway does not know.",
+        code="storage_unexpected",
+        hint="The log has the store's own code.",
+        details=details,
+    )
+
+
+def _no_tls(details: _Facts) -> GatewayError:
+    return Unavailable(
+        "The store's TLS certificate is not accepted.",
+        code="storage_misconfigured",
+        hint="Give the store a certificate that this machine trusts.",
+        retryable=False,
+        details=details,
+    )
+
+
+def _silent(details: _Facts) -> GatewayError:
+    return Unavailable(
+        "The store did not answer in time.",
+        code="storage_timeout",
+        hint="Try again in a moment; look at the network between gateway and store.",
+        details=details,
+    )
+
+
+def _no_credentials(details: _Facts) -> GatewayError:
+    return Unavailable(
+        "The credentials for the store could not be fetched.",
+        code="storage_credentials_unavailable",
+        hint="Look at the role, profile or metadata service that gives them out.",
+        details=details,
+    )
+
+
+def _inexpressible(details: _Facts) -> GatewayError:
+    return InvalidRequest(
+        "The store's protocol cannot carry this request.",
+        code="invalid_request",
+        hint="Bucket, key and metadata must be what S3 takes; metadata is ASCII.",
+        details=details,
+    )
+
+
+_UNANSWERED: tuple[tuple[tuple[type[Exception], ...], _Make], ...] = (
+    ((botocore.CredentialRetrievalError,), _no_credentials),
+    ((botocore.ParamValidationError,), _inexpressible),
+    ((aiohttp.ClientSSLError, botocore.SSLError), _no_tls),
+    ((TimeoutError, botocore.ConnectTimeoutError, botocore.ReadTimeoutError), _silent),
 )
 
-_NO_TLS = _Row(
-    Unavailable,
-    "storage_misconfigured",
-    "The store's TLS certificate is not accepted.",
-    "Give the store a certificate that this machine trusts.",
-    retryable=False,
-)
-_SILENT = _Row(
-    Unavailable,
-    "storage_timeout",
-    "The store did not answer in time.",
-    "Try again in a moment; look at the network between gateway and store.",
-)
-_NO_CREDENTIALS = _Row(
-    Unavailable,
-    "storage_credentials_unavailable",
-    "The credentials for the store could not be fetched.",
-    "Look at the role, profile or metadata service that gives them out.",
-)
-_INEXPRESSIBLE = _Row(
-    InvalidRequest,
-    "invalid_request",
-    "The store's protocol cannot carry this request.",
-    "Bucket, key and metadata must be what S3 takes; metadata is ASCII.",
-)
-_UNANSWERED: tuple[tuple[tuple[type[Exception], ...], _Row], ...] = (
-    ((botocore.CredentialRetrievalError,), _NO_CREDENTIALS),
-    ((botocore.ParamValidationError,), _INEXPRESSIBLE),
-    ((aiohttp.ClientSSLError, botocore.SSLError), _NO_TLS),
-    ((TimeoutError, botocore.ConnectTimeoutError, botocore.ReadTimeoutError), _SILENT),
-)
-
-_CODES: dict[_Row, str] = {
-    _DENIED: """
+_CODES: dict[_Make, str] = {
+    _denied: """
         AccessDenied AccountProblem AllAccessDisabled ExpiredToken InvalidAccessKeyId InvalidToken
         InvalidSecurity NotSignedUp SignatureDoesNotMatch Unauthorized 401 403
     """,
     # The gateway's own requests are signed when they are sent: one that is not valid yet, or no
     # more, tells of the clocks.
-    _SKEWED: "RequestTimeTooSkewed RequestNotYetValid RequestNotReadyYet ExpiredPresignRequest",
-    _MISCONFIGURED: """
+    _skewed: "RequestTimeTooSkewed RequestNotYetValid RequestNotReadyYet ExpiredPresignRequest",
+    _misconfigured: """
         AuthorizationHeaderMalformed IllegalLocationConstraintException PermanentRedirect Redirect
         TemporaryRedirect 301 307 308
     """,
-    _UNSUPPORTED: "MethodNotAllowed NotImplemented 405 501",
-    _BUSY: """
+    _unsupported: "MethodNotAllowed NotImplemented 405 501",
+    _busy: """
         BandwidthLimitExceeded Busy ConditionalRequestConflict InternalError OperationAborted
         RequestTimeout ServerBusy ServiceUnavailable SlowDown Throttling ThrottlingException
         XMinioServerNotInitialized 408 425 429
     """,
-    _FULL: """
+    _full: """
         InsufficientStorage NoSpaceLeft QuotaExceeded XMinioAdminBucketQuotaExceeded
         XMinioStorageFull 507
     """,
-    _NO_BUCKET: "InvalidBucketName NoSuchBucket",
-    _NO_UPLOAD: "NoSuchUpload",
-    _NO_OBJECT: "NoSuchKey NoSuchVersion NotFound 404",
-    _CHANGED: "PreconditionFailed 412",
+    _no_bucket: "InvalidBucketName NoSuchBucket",
+    _no_upload: "NoSuchUpload",
+    _no_object: "NoSuchKey NoSuchVersion NotFound 404",
+    _changed: "PreconditionFailed 412",
 }
 _ROWS = {code: row for row, codes in _CODES.items() for code in codes.split()}
 
 # What a store says when it refuses CompleteMultipartUpload and keeps the upload as it was.
 # SeaweedFS answers InvalidRequest where checksums of parts are missing, BadDigest where one of
 # them or that of the whole differs.
-_COMPLETE_CODES: dict[_Row, str] = {
-    _PARTS_REFUSED: """
+_COMPLETE_CODES: dict[_Make, str] = {
+    _parts_refused: """
         EntityTooLarge EntityTooSmall InvalidArgument InvalidPart InvalidPartNumber
         InvalidPartOrder InvalidRequest MalformedXML
     """,
-    _CHECKSUM_REFUSED: """
+    _checksum_refused: """
         BadDigest ChecksumMismatch InvalidChecksum InvalidDigest XAmzContentChecksumMismatch
     """,
-    _KEY_TAKEN: "PreconditionFailed 412",
+    _key_taken: "PreconditionFailed 412",
 }
 _COMPLETE_ROWS = {code: row for row, codes in _COMPLETE_CODES.items() for code in codes.split()}
 # These say that nothing was done; any other answer to a Complete may come after the deed.
 _BELIEVED = {
     *_COMPLETE_CODES,
-    *(_DENIED, _SKEWED, _MISCONFIGURED, _FULL, _NO_BUCKET, _NO_UPLOAD),
+    *(_denied, _skewed, _misconfigured, _full, _no_bucket, _no_upload),
 }
 
 _CODE = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -211,7 +263,7 @@ _CODE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 def error_of(status: int, code: str, *, operation: str) -> GatewayError:
     """Return the error for an answer with this HTTP status and S3 code (may be empty)."""
-    row = _row_of(status, code) or _UNEXPECTED
+    row = _row_of(status, code) or _unexpected
     return _build(row, status, code, operation)
 
 
@@ -232,7 +284,7 @@ def uncertain(status: int = 0, code: str = "") -> Uncertain:
     return Uncertain(
         "The store did not say whether the upload is completed.",
         hint="Look at the object before trying again.",
-        details=_details(status, code, "CompleteMultipartUpload"),
+        details=_facts(status, code, "CompleteMultipartUpload"),
     )
 
 
@@ -271,7 +323,7 @@ def _unanswered(error: Exception, operation: str) -> GatewayError:
     for kinds, row in _UNANSWERED:
         if isinstance(error, kinds):
             return _build(row, 0, "", operation)
-    return _build(_BUSY, 0, "", operation)
+    return _build(_busy, 0, "", operation)
 
 
 def credentials_missing() -> Forbidden:
@@ -283,22 +335,16 @@ def credentials_missing() -> Forbidden:
     )
 
 
-def _row_of(status: int, code: str) -> _Row | None:
+def _row_of(status: int, code: str) -> _Make | None:
     row = _ROWS.get(code) or _ROWS.get(str(status))
-    return _BUSY if row is None and status >= 500 else row  # noqa: PLR2004 - server errors.
+    return _busy if row is None and status >= 500 else row  # noqa: PLR2004 - server errors.
 
 
-def _build(row: _Row, status: int, code: str, operation: str) -> GatewayError:
-    return row.kind(
-        row.message,
-        code=row.code,
-        hint=row.hint,
-        retryable=row.retryable,
-        details=_details(status, code, operation),
-    )
+def _build(row: _Make, status: int, code: str, operation: str) -> GatewayError:
+    return row(_facts(status, code, operation))
 
 
-def _details(status: int, code: str, operation: str) -> dict[str, int | str]:
+def _facts(status: int, code: str, operation: str) -> dict[str, int | str]:
     # A code from elsewhere is repeated only where it looks like one.
     known = code if _CODE.fullmatch(code) else ""
     return {"operation": operation, "status": status, "store_code": known}

@@ -154,7 +154,7 @@ class S3Storage(Storage):
         )
 
     def _declared(self, algorithm: str) -> dict[str, str]:
-        """Return what to say of checksums at creation; `ChecksumType` also shapes the completion."""
+        """Return what to declare of checksums; the type shapes the completion too."""
         known = ALGORITHMS.get(algorithm)
         if known is None or algorithm not in self.limits.part_checksums:
             return {}

@@ -80,7 +80,8 @@ class Trial:
                 etag = unquote_etag(response.headers.get("etag", ""))
         if status >= 500:  # noqa: PLR2004 - trouble in the store is no refusal
             raise error_of(status, "", operation="UploadPart")
-        return Part(number, len(body), etag, value) if status == 200 and etag else None  # noqa: PLR2004 - OK
+        stored = status == 200 and etag  # noqa: PLR2004 - OK
+        return Part(number, len(body), etag, value) if stored else None
 
     async def complete(
         self,
