@@ -72,15 +72,16 @@ _BACKLOG: Final = 1024
 class Store:
     """One storage backend, not opened yet: what the core and this module need of it.
 
-    `open` holds its connections. `prepare` makes the bucket, open to pages of these origins.
-    `probe` finds out what the store can do, and raises where uploads cannot work.
+    `open` holds its connections. `make_bucket` tells whether the bucket was missing, and
+    `open_to_pages` lets those of the origins send parts; both may be called again. `probe` finds out what the store can do, and raises where uploads cannot work.
     `page_origins` are the origins of presigned URLs.
     """
 
     storage: Storage
     objects: ObjectStore
     open: Callable[[], AbstractAsyncContextManager[Any]]
-    prepare: Callable[[Sequence[str]], Awaitable[None]]
+    make_bucket: Callable[[], Awaitable[bool]]
+    open_to_pages: Callable[[Sequence[str]], Awaitable[None]]
     probe: Callable[[], Awaitable[StorageLimits]]
     page_origins: tuple[str, ...]
 
@@ -106,10 +107,6 @@ def _s3(settings: Settings) -> Store:
     public = client.options.public_endpoint
     host, _ = public.locate(bucket, "key")
 
-    async def prepare(origins: Sequence[str]) -> None:
-        await ensure_bucket(client, bucket)
-        await put_cors(client, bucket, origins)
-
     async def find_limits() -> StorageLimits:
         report = await probe(client, bucket)
         failed = next((f for f in report.findings if f.level == "fail"), None)
@@ -126,7 +123,8 @@ def _s3(settings: Settings) -> Store:
         storage=S3Storage(client, presigner=S3Presigner(client)),
         objects=S3ObjectStore(client),
         open=lambda: client,
-        prepare=prepare,
+        make_bucket=lambda: ensure_bucket(client, bucket),
+        open_to_pages=lambda origins: put_cors(client, bucket, origins),
         probe=find_limits,
         page_origins=(f"{public.scheme}://{host}",),
     )
@@ -193,8 +191,7 @@ def build_app(
 
     async def attempt() -> None:
         await ports.sessions.ping()
-        if bucket_origins is not None:
-            await store.prepare([*bucket_origins, *settings.cors_origins])
+        await _prepare_bucket(store, settings, bucket_origins)
         # What is wrapped around a storage has limits of its own.
         store.storage.limits = ports.storage.limits = await store.probe()
 
@@ -272,6 +269,20 @@ async def _announce(readiness: Readiness, when_ready: Callable[[], None], stop: 
         # Whoever was to be told has gone away.
         log.exception("readiness cannot be announced")
         stop.ask_once()
+
+
+async def _prepare_bucket(store: Store, settings: Settings, origins: Sequence[str] | None) -> None:
+    if origins is not None:
+        await store.make_bucket()
+        await store.open_to_pages([*origins, *settings.cors_origins])
+    elif settings.s3_create_bucket and await store.make_bucket() and settings.cors_origins:
+        try:
+            await store.open_to_pages(settings.cors_origins)
+        except Unavailable as error:
+            # MinIO has one such setting for all its buckets, and no call for it.
+            if error.code != "storage_unsupported":
+                raise
+            log.warning("the store has no CORS rules for a bucket", hint="Set them at the store.")
 
 
 def _ports(settings: Settings, store: Store, redis: Client) -> Ports:

@@ -129,7 +129,14 @@ class Settings(BaseSettings):
     )
     s3_region: str = Field("us-east-1", description="Region to sign for; R2 says auto.")
     s3_bucket: str = Field(
-        min_length=3, max_length=255, description="Bucket for uploads; it must exist."
+        min_length=3,
+        max_length=255,
+        description="Bucket for uploads. It has to exist, unless s3_create_bucket is on.",
+    )
+    s3_create_bucket: bool = Field(
+        default=False,
+        description="Make the bucket at the start where it is missing, open to pages of "
+        "cors_origins.",
     )
     s3_addressing: Literal["auto", "path", "virtual"] = Field(
         "auto",

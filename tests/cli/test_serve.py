@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import minio
 import orjson
 import pytest
 from cli.program import Program, clean_environment, running
-from servers import S3Target, process_gone, until
+from servers import S3Target, process_gone, remove_bucket, until
 
 from gateway.embedded import Valkey, free_port
 
@@ -252,6 +253,38 @@ async def test_a_missing_bucket_is_named_in_the_log(
         assert "s3_bucket" in entry["hint"]
         status, answer = await gateway.get("/readyz")
         assert (status, answer["checks"]["startup"]["detail"]) == (503, "store_unusable")
+
+
+async def test_it_makes_the_bucket_where_it_is_asked_to(
+    settings: dict[str, str], tmp_path: Path, oracle: minio.Minio
+) -> None:
+    name = f"made-{settings['GW_S3_BUCKET']}"[:60]
+    origin = "https://app.example"
+    async with serving(
+        settings,
+        "--s3-bucket",
+        name,
+        "--s3-create-bucket",
+        "--cors-origins",
+        origin,
+        directory=tmp_path,
+    ) as gateway:
+        try:
+            await gateway.ready()
+            assert await asyncio.to_thread(oracle.bucket_exists, name)
+            async with (
+                aiohttp.ClientSession(headers=HEADERS) as http,
+                http.post(
+                    gateway.url + "/uploads", json={"filename": "a", "size": 1, "sign": 1}
+                ) as answer,
+            ):
+                url = (await answer.json())["parts"][0]["url"]
+            asking = {"Origin": origin, "Access-Control-Request-Method": "PUT"}
+            async with aiohttp.ClientSession() as http, http.options(url, headers=asking) as answer:
+                assert answer.headers["Access-Control-Allow-Origin"] == origin
+            assert await gateway.program.stop() == 0
+        finally:
+            await asyncio.to_thread(remove_bucket, oracle, name)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])  # noqa: S104 - it is refused.
