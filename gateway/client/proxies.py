@@ -8,7 +8,7 @@ import ipaddress
 from typing import TypedDict
 from urllib.request import getproxies, proxy_bypass
 
-import aiohttp
+from aiohttp import encode_basic_auth
 from yarl import URL
 
 
@@ -16,7 +16,7 @@ class ProxyArguments(TypedDict, total=False):
     """Arguments for aiohttp's request methods."""
 
     proxy: URL
-    proxy_auth: aiohttp.BasicAuth
+    proxy_headers: dict[str, str]
 
 
 def is_loopback(host: str | None) -> bool:
@@ -47,5 +47,6 @@ def proxy_arguments(url: URL) -> ProxyArguments:
         return {"proxy": proxy}
     return {
         "proxy": proxy.with_user(None),
-        "proxy_auth": aiohttp.BasicAuth(proxy.user, proxy.password or ""),
+        # aiohttp turns it into Proxy-Authorization, for plain requests and for tunnels.
+        "proxy_headers": {"Authorization": encode_basic_auth(proxy.user, proxy.password or "")},
     }

@@ -27,6 +27,7 @@ from gateway.errors import Conflict, GatewayError
 
 ACKNOWLEDGE_AFTER: Final = 0.5
 ACKNOWLEDGE_AT: Final = 16
+SIGN_WINDOW: Final = 0.01
 REPORT_EVERY: Final = 1.0
 FLUSH_TIMEOUT: Final = 5.0
 _WINDOW: Final = 32
@@ -164,6 +165,9 @@ class Transfer:
             self._sign_now.clear()
             # Signing only when the senders are about to run dry makes for large batches.
             while self._unsigned and self._ready.qsize() < self._parallel:
+                if self._todo and len(self._unsigned) < self._parallel:
+                    # In the beginning, a moment more makes one call out of several.
+                    await asyncio.sleep(SIGN_WINDOW)
                 batch = list(self._unsigned)
                 self._unsigned.clear()
                 await self._sender.sign(batch)
