@@ -176,3 +176,49 @@ async def test_a_stalled_attempt_is_given_up_when_somebody_asks_to_try_now(
     upload_page.deployed.proxy.release()
     await upload_page.page.evaluate("() => dispatchEvent(new Event('online'))")
     await upload_page.until(name, "completed")
+
+
+async def test_a_full_store_is_said_and_waited_for(upload_page: UploadPage, files: Path) -> None:
+    name = "full.bin"
+    write_file(files / name, PART)
+
+    async def no_room(route: Route) -> None:
+        allowed = {"Access-Control-Allow-Origin": "*"}
+        await route.fulfill(status=507, headers=allowed, body="")
+
+    await upload_page.page.route(PART_URLS, no_room)
+    await upload_page.choose(files / name)
+    await upload_page.until(name, "waiting")
+    await expect(upload_page.card(name)).to_contain_text("The storage is full")
+    await upload_page.page.unroute(PART_URLS)
+    await upload_page.until(name, "completed")
+
+
+async def test_a_corrupt_object_is_named_and_never_offered_for_download(
+    upload_page: UploadPage, files: Path
+) -> None:
+    name = "corrupt.bin"
+    write_file(files / name, PART)
+
+    async def corrupt(route: Route) -> None:
+        session = {**await upload_page.session(name), "state": "corrupt"}
+        problem = {
+            "code": "corrupt",
+            "message": "The stored bytes are not those that were sent.",
+            "hint": "Send the file again.",
+            "retryable": False,
+            "request_id": "request-of-the-test",
+            "details": {"session": session},
+        }
+        await route.fulfill(status=422, json=problem)
+
+    await upload_page.page.route("**/complete?*", corrupt)
+    await upload_page.choose(files / name)
+    await upload_page.until(name, "failed")
+    card = upload_page.card(name)
+    await expect(card).to_contain_text("The stored file is damaged")
+    await expect(card).to_contain_text("request-of-the-test")
+    await expect(card.get_by_role("button", name="Download")).to_have_count(0)
+    await upload_page.page.unroute("**/complete?*")
+    await card.get_by_role("button", name="Start again").click()
+    await upload_page.until(name, "completed")

@@ -77,11 +77,11 @@ async def test_everything_can_be_done_with_the_keyboard(
     await page.keyboard.press("Space")
     # The focus goes to what takes the place of the button that was pressed.
     await expect(upload_page.button("Resume keys.bin")).to_be_focused()
-    await upload_page.release()
     await page.keyboard.press("Space")
     await expect(upload_page.button("Pause keys.bin")).to_be_focused()
     await page.keyboard.press("Tab")
     await expect(upload_page.button("Cancel keys.bin")).to_be_focused()
+    await upload_page.release()
     await upload_page.until("keys.bin", "completed")
     await expect(upload_page.button("Remove keys.bin from this view")).to_be_focused()
     await page.keyboard.press("Enter")

@@ -36,6 +36,8 @@ class UploadPage:
         self._held: list[Route] = []
         page.on("pageerror", lambda error: self.accidents.append(str(error)))
         page.on("console", lambda message: self._hear(message.text))
+        # From the start, so that no chooser opens before the test listens.
+        page.on("filechooser", lambda _: None)
         page.on("request", self._count_try)
         page.on("response", self._count_success)
 

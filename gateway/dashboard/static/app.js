@@ -40,14 +40,15 @@ function isBusy({ state }) {
 
 function addFiles(files, { sessionId = null, note = null } = {}) {
   notices.replaceChildren();
-  for (const file of files) {
+  const added = files.map((file) => {
     const upload = uploader.upload(file, { sessionId });
     const card = new Card(upload, { remove, chooseAgain, download }, note);
     cards.add(card);
-    cardList.prepend(card.element);
     upload.addEventListener("state", () => onState(upload));
     upload.addEventListener("progress", showTitle);
-  }
+    return card.element;
+  });
+  cardList.prepend(...added);
   active.hidden = cards.size === 0;
   if (files.length === 1) announce(`${files[0].name} added`);
   if (files.length > 1) announce(`${files.length} files added`);

@@ -101,8 +101,11 @@ export class Card {
     const buttons = Object.values(this.#buttons);
     const focused = buttons.find((button) => button === document.activeElement);
     for (const [name, button] of Object.entries(this.#buttons)) button.hidden = !shown[name];
-    // The button that was pressed makes way for its counterpart: the focus goes there.
-    if (focused?.hidden) (buttons.find((button) => !button.hidden) ?? this.element).focus();
+    // The button that was pressed makes way for its counterpart: the focus goes there, or waits on
+    // the card until there is one.
+    if (focused?.hidden || document.activeElement === this.element) {
+      (buttons.find((button) => !button.hidden) ?? this.element).focus();
+    }
   }
 
   #showNotice(state, trouble, error) {
@@ -128,7 +131,8 @@ export class Card {
     notice.dataset.tone = "danger";
     setText(state, title);
     notice.append(element("p", {}, text));
-    if (error.requestId) {
+    // What somebody must look up in the log; the rest explains itself.
+    if (error.requestId && (error.status >= 500 || error.status === 422)) {
       notice.append(element("p", { class: "fine" }, `Request ${error.requestId}`));
     }
     if (again === null) return;

@@ -14,7 +14,7 @@
  * @property {boolean} replace whether other bytes are stored, and these are meant to replace them
  * @property {{url: string, headers: object, deadline: number} | null} target where to PUT it, and
  *   until when by performance.now()
- * @property {{refused: number, damaged: number, conflicts: number}} counts of
+ * @property {{refused: number, damaged: number, lost: number, conflicts: number}} counts of
  *   failures that concern this part alone
  */
 
@@ -34,7 +34,7 @@ export function planParts({ size, part_size: partSize, part_count: partCount }) 
       known: null,
       replace: false,
       target: null,
-      counts: { refused: 0, damaged: 0, conflicts: 0 },
+      counts: { refused: 0, damaged: 0, lost: 0, conflicts: 0 },
     };
   });
 }

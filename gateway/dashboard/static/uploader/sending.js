@@ -17,7 +17,7 @@ const BATCH = 100;
 const BATCH_AGE = 1_000;
 /** On a kick, an attempt at which no byte has moved for this long, in ms, is given up. */
 const QUIET = 2_000;
-/** An address with less life than this, in ms, is signed anew before it is used. */
+/** An address with less life left than this, in ms, is signed anew before it is used. */
 const MARGIN = 10_000;
 /** How often one part may fail in a way that is its own, before a person is asked. */
 const PATIENCE = { refused: 8, damaged: 5, conflicts: 5 };
@@ -150,7 +150,8 @@ export class Sending {
       const { url, headers, expires_at: expiresAt } = targets.get(part.number);
       // Measured from the server's own clock: ours may be wrong by hours.
       const life = Date.parse(expiresAt) - Date.parse(answer.server_time);
-      part.target = { url, headers: headers ?? {}, deadline: now + life - MARGIN };
+      const useful = Math.max(life - MARGIN, life / 2);
+      part.target = { url, headers: headers ?? {}, deadline: now + useful };
       this.#ready.push(part);
     }
   }
@@ -244,7 +245,10 @@ export class Sending {
       flow.failed(startedAt);
       this.#upload.setTrouble("store", await this.#troubleOf(part, error));
     }
-    if (part.target && status === 0 && part.checksum) this.#ready.unshift(part);
+    // A store may refuse and hang up in mid-body, which looks like a network failure here: the
+    // address is trusted for a second attempt, not for a third.
+    if (status === 0) part.counts.lost += 1;
+    if (status === 0 && part.counts.lost === 1) this.#ready.unshift(part);
     else this.#again(part);
   }
 
@@ -305,7 +309,7 @@ export class Sending {
   #settle(part) {
     part.settled = true;
     part.target = null;
-    part.counts = { refused: 0, damaged: 0, conflicts: part.counts.conflicts };
+    part.counts = { refused: 0, damaged: 0, lost: 0, conflicts: part.counts.conflicts };
     this.#upload.changed();
   }
 
