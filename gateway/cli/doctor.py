@@ -47,7 +47,7 @@ def _doctor(
     flags: dict[str, Any],
     json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
 ) -> None:
-    """Probe the store and Redis, and say what is missing. Exits with 1 where anything fails."""
+    """Check settings, Redis and the store; print a fix for each gap. Exits with 1 on a failure."""
     configure_logging(LogOptions("error"))
     limits: StorageLimits | None = None
     try:
