@@ -56,7 +56,7 @@ def test_the_readme_and_the_deployment_name_no_setting_that_is_not_there() -> No
 
 
 def command_flags(name: str) -> Iterator[str]:
-    app = typer.Typer()
+    app = typer.Typer(add_completion=False)
     app.command()(command(name))
     settings = {setting.flag for setting in document()}
     parameters: list[Any] = typer.main.get_command(app).params
