@@ -62,7 +62,11 @@ def translate(error: Exception) -> GatewayError:
         )
     if first_word == "WRONGTYPE":
         return unreadable()
-    return Internal("Redis refused a command of the gateway.", code="redis_error")
+    return Internal(
+        "Redis refused a command of the gateway.",
+        code="redis_error",
+        hint="The gateway needs Redis 7.0, Valkey 7.2, or later; the log has the details.",
+    )
 
 
 def unreadable() -> Internal:

@@ -50,10 +50,11 @@ class SessionIndex:
         """
         life = milliseconds(session.expires_at) - milliseconds(session.updated_at)
         life = max(0, life) + self._keep // timedelta(milliseconds=1)
+        own = entry_for(session)
         for index in self._indexes_of(session):
-            sample = await self._client.run(_INDEX, [index], entry_for(session), life)
+            sample = await self._client.run(_INDEX, [index], own, life)
             for entry in (one.decode() for one in sample):
-                if self.is_old(entry):
+                if entry != own and self.is_old(entry):
                     key = self._keys.session(session_id_of(entry))
                     if not await self._client.command("EXISTS", key):
                         await self._client.command("ZREM", index, entry)
