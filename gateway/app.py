@@ -24,9 +24,10 @@ from gateway.config import Settings
 from gateway.core.clock import SystemClock
 from gateway.core.composition import Core, CoreOptions, Ports, compose
 from gateway.core.creation import CreatorOptions
+from gateway.core.health import Check
 from gateway.core.model import StorageLimits
 from gateway.core.ports import ObjectStore, Storage
-from gateway.core.service import Check, ServiceOptions, UploadService
+from gateway.core.service import ServiceOptions, UploadService
 from gateway.core.sweeper import SweeperOptions
 from gateway.dashboard.routes import DashboardOptions
 from gateway.dashboard.routes import routes as dashboard_routes

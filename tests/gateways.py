@@ -10,7 +10,7 @@ import aiohttp
 from aiohttp import web
 from samples import NOW, make_session
 
-from gateway.core.model import SignedPart, StorageLimits, StoredObject, UploadSession
+from gateway.core.model import PartToSign, SignedPart, StorageLimits, StoredObject, UploadSession
 from gateway.core.ports import PartOutcome, SessionPage
 from gateway.core.service import ContentURL
 from gateway.telemetry import Metrics
@@ -73,6 +73,11 @@ class FakeService:
             SignedPart(part.number, f"https://s3.example/{part.number}", {}, 10, NOW)
             for part in parts
         ]
+
+    async def sign_first(self, principal: Any, session: Any, count: int) -> list[SignedPart]:
+        return await self.sign(
+            principal, session.session_id, [PartToSign(n) for n in range(1, count + 1)]
+        )
 
     async def acknowledge(
         self, principal: Any, session_id: str, parts: Sequence[Any]

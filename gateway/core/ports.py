@@ -10,7 +10,7 @@ Rules that hold for every method of every port:
 """
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -91,7 +91,7 @@ class Storage(Protocol):
         """
 
     @abstractmethod
-    def list_parts(self, upload: MultipartUpload) -> AsyncIterator[Part]:
+    def list_parts(self, upload: MultipartUpload) -> AsyncGenerator[Part, None]:
         """Yield what the store has, in order of part number, `checksum` None.
 
         A number may come more than once where the store keeps several versions (SeaweedFS).
@@ -141,7 +141,7 @@ class ObjectStore(Protocol):
         start: int = 0,
         stop: int | None = None,
         if_match: str | None = None,
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """Yield bytes [start, stop) in blocks of at most 1 MiB; raises Unavailable when cut short.
 
         With `if_match` (an ETag) a changed object raises Conflict `object_changed`, so that bytes
@@ -157,7 +157,7 @@ class ObjectStore(Protocol):
         """Delete; an unknown key is a success."""
 
     @abstractmethod
-    def list(self, bucket: str, prefix: str) -> AsyncIterator[StoredObject]:
+    def list(self, bucket: str, prefix: str) -> AsyncGenerator[StoredObject, None]:
         """Yield every object under the prefix in order of key, without checksums or metadata."""
 
 
@@ -346,5 +346,5 @@ class Sidecars(Protocol):
         """Return the sidecar, or raise SessionNotFound."""
 
     @abstractmethod
-    def ids(self) -> AsyncIterator[str]:
+    def ids(self) -> AsyncGenerator[str, None]:
         """Yield every session id that has a sidecar."""

@@ -5,17 +5,17 @@ promise that the store is reached: signing and status never talk to it.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from gateway.core.access import READ, WRITE, Principal, authorize
-from gateway.core.checksums import Checksum
+from gateway.core.checksums import ALGORITHMS, Checksum
 from gateway.core.completer import Completer
 from gateway.core.creation import Creator
 from gateway.core.freezer import Freezer, part_length, refuse_duplicates
+from gateway.core.health import Check, check
 from gateway.core.lifecycle import CLOSED, SETTLED, UNSETTLED, Trigger, advance, require_open
 from gateway.core.model import (
     Acknowledged,
@@ -46,7 +46,6 @@ from gateway.errors import (
     GatewayError,
     Internal,
     InvalidRequest,
-    NoSuchObject,
     NoSuchUpload,
 )
 
@@ -70,14 +69,6 @@ class ContentURL:
     url: str
     expires_at: datetime
     session: UploadSession
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """Whether a dependency is well, and in a few words how."""
-
-    ok: bool
-    detail: str
 
 
 class UploadService:
@@ -171,6 +162,12 @@ class UploadService:
             )
         refuse_duplicates([part.number for part in parts])
         sized = [_sized(session, part) for part in parts]
+        if _needs_checksums(session) and any(part.checksum is None for part in sized):
+            raise InvalidRequest(
+                f"Every part of a {session.checksum_algorithm} session needs its checksum.",
+                code="checksum_required",
+                hint="Send the checksum of each part, or create the session with a CRC.",
+            )
         await self._check_replacements(session, sized)
         bound = session.checksum_algorithm in self.limits.part_checksums
         return await self._presigner.sign_parts(
@@ -178,6 +175,18 @@ class UploadService:
             sized if bound else [PartToSign(part.number, part.size) for part in sized],
             algorithm=session.checksum_algorithm,
             expires_in=self._options.url_lifetime,
+        )
+
+    async def sign_first(
+        self, principal: Principal, session: UploadSession, count: int
+    ) -> list[SignedPart]:
+        """Presign the first parts of a new session, no checksum bound; none where each needs one."""
+        numbers = range(1, min(count, session.plan.last_number) + 1)
+        # A session found again by its idempotency key may be past sending.
+        if session.state is not State.OPEN or _needs_checksums(session):
+            return []
+        return await self.sign(
+            principal, session.session_id, [PartToSign(number) for number in numbers]
         )
 
     async def acknowledge(
@@ -295,35 +304,15 @@ class UploadService:
         blocks = self._objects.read(
             stored.bucket, stored.key, start=start, stop=stop, if_match=stored.etag
         )
-        async for block in blocks:
-            yield block
+        async with aclosing(blocks):
+            async for block in blocks:
+                yield block
 
     async def check(self) -> dict[str, Check]:
         """Ask Redis and the store whether they are well, each within a bound."""
-        redis, store = await asyncio.gather(
-            self._ask(self._sessions.ping()), self._ask(self._ask_store())
+        return await check(
+            self._sessions, self._objects, self._options.bucket, self._options.check_timeout
         )
-        # A store refuses signatures of a clock that is 15 minutes off, and answers otherwise.
-        skewed = store.detail == "clock_skewed"
-        return {
-            "redis": redis,
-            "store": Check(ok=True, detail="ok") if skewed else store,
-            "clock": Check(ok=not skewed, detail="clock_skewed" if skewed else "ok"),
-        }
-
-    async def _ask(self, question: Coroutine[Any, Any, None]) -> Check:
-        try:
-            async with asyncio.timeout(self._options.check_timeout):
-                await question
-        except TimeoutError:
-            return Check(ok=False, detail="timeout")
-        except GatewayError as error:
-            return Check(ok=False, detail=error.code)
-        return Check(ok=True, detail="ok")
-
-    async def _ask_store(self) -> None:
-        with suppress(NoSuchObject):
-            await self._objects.head(self._options.bucket, ".gateway/health")
 
     @property
     def _presigner(self) -> Presigner:
@@ -370,6 +359,11 @@ class UploadService:
             session = await self._freezer.close_or_adopt(session)
             require_open(session)
             raise
+
+
+def _needs_checksums(session: UploadSession) -> bool:
+    # A composite is made of the parts' checksums, and a store refuses parts that lack one.
+    return not ALGORITHMS[session.checksum_algorithm].combinable
 
 
 def _sized(session: UploadSession, part: PartToSign) -> PartToSign:

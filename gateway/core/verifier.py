@@ -6,6 +6,7 @@ moves the session.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from hashlib import md5
 
@@ -79,9 +80,11 @@ async def verify(
     unread = [name for name in expected if name not in actual]
     if unread or by_part:
         reader = _ReadBack(session.checksum_algorithm, known if by_part else (), unread)
-        blocks = objects.read(stored.bucket, stored.key, if_match=stored.etag)
-        async for block in blocks:
-            await on_progress(reader.update(block))
+        async with aclosing(
+            objects.read(stored.bucket, stored.key, if_match=stored.etag)
+        ) as blocks:
+            async for block in blocks:
+                await on_progress(reader.update(block))
         if reader.size != stored.size:
             return Verdict(None, actual, _mismatch("The object ends early when it is read back."))
         actual |= reader.values()

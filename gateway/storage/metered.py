@@ -5,9 +5,9 @@ the retrying decorator to see every attempt, or outside to see what callers see.
 """
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
 from gateway.core.checksums import Checksum
 from gateway.core.model import MultipartUpload, Part, StoredObject
@@ -43,9 +43,9 @@ class MeteredStorage(Storage):
                 bucket, key, content_type=content_type, metadata=metadata, algorithm=algorithm
             )
 
-    async def list_parts(self, upload: MultipartUpload) -> AsyncIterator[Part]:
+    async def list_parts(self, upload: MultipartUpload) -> AsyncGenerator[Part, None]:
         """List, timed to the end of the list, with what its reader does in between."""
-        parts = cast("AsyncGenerator[Part, None]", self._inner.list_parts(upload))
+        parts = self._inner.list_parts(upload)
         with _timed(self._observe, "list_parts"):
             async with aclosing(parts):
                 async for part in parts:
@@ -92,12 +92,9 @@ class MeteredObjectStore(ObjectStore):
         start: int = 0,
         stop: int | None = None,
         if_match: str | None = None,
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """Read, timed to the last byte, with what its reader does in between."""
-        blocks = cast(
-            "AsyncGenerator[bytes, None]",
-            self._inner.read(bucket, key, start=start, stop=stop, if_match=if_match),
-        )
+        blocks = self._inner.read(bucket, key, start=start, stop=stop, if_match=if_match)
         with _timed(self._observe, "read"):
             async with aclosing(blocks):
                 async for block in blocks:
@@ -113,9 +110,9 @@ class MeteredObjectStore(ObjectStore):
         with _timed(self._observe, "delete"):
             await self._inner.delete(bucket, key)
 
-    async def list(self, bucket: str, prefix: str) -> AsyncIterator[StoredObject]:
+    async def list(self, bucket: str, prefix: str) -> AsyncGenerator[StoredObject, None]:
         """List, timed to the end of the list, with what its reader does in between."""
-        items = cast("AsyncGenerator[StoredObject, None]", self._inner.list(bucket, prefix))
+        items = self._inner.list(bucket, prefix)
         with _timed(self._observe, "list"):
             async with aclosing(items):
                 async for item in items:

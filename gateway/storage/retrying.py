@@ -7,10 +7,10 @@ through once: repeating the one can turn a success into NoSuchUpload, the other 
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import stamina
 
@@ -80,7 +80,7 @@ class RetryingStorage(Storage):
             bucket, key, content_type=content_type, metadata=metadata, algorithm=algorithm
         )
 
-    async def list_parts(self, upload: MultipartUpload) -> AsyncIterator[Part]:
+    async def list_parts(self, upload: MultipartUpload) -> AsyncGenerator[Part, None]:
         """Yield a list that came whole: it is fetched to its end, at most 10,000 parts, first."""
 
         async def fetch() -> list[Part]:
@@ -127,7 +127,7 @@ class RetryingObjectStore(ObjectStore):
         start: int = 0,
         stop: int | None = None,
         if_match: str | None = None,
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """Yield bytes, going on where a read was cut; every byte gained allows all attempts anew.
 
         Without `if_match` nothing tells whether the rest is of the same object, so that a read
@@ -138,10 +138,7 @@ class RetryingObjectStore(ObjectStore):
         while True:
             resumed = position
             # Every implementation is a generator, and has to be closed with this one.
-            blocks = cast(
-                "AsyncGenerator[bytes, None]",
-                self._inner.read(bucket, key, start=position, stop=stop, if_match=if_match),
-            )
+            blocks = self._inner.read(bucket, key, start=position, stop=stop, if_match=if_match)
             try:
                 async with aclosing(blocks):
                     async for block in blocks:
@@ -166,7 +163,7 @@ class RetryingObjectStore(ObjectStore):
         """Delete an object."""
         await self._policy.run(lambda: self._inner.delete(bucket, key))
 
-    async def list(self, bucket: str, prefix: str) -> AsyncIterator[StoredObject]:
+    async def list(self, bucket: str, prefix: str) -> AsyncGenerator[StoredObject, None]:
         """Yield objects; after a failure the listing starts over, up to where it was.
 
         Every store has its own order (SeaweedFS sorts folder by folder), so the place is found by
@@ -178,7 +175,7 @@ class RetryingObjectStore(ObjectStore):
         while True:
             resumed = last
             given = not last
-            items = cast("AsyncGenerator[StoredObject, None]", self._inner.list(bucket, prefix))
+            items = self._inner.list(bucket, prefix)
             try:
                 async with aclosing(items):
                     async for item in items:

@@ -6,9 +6,9 @@ completion starts, at the end) and does not promise to be newer than what Redis 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Final, cast
+from typing import Final
 
 import orjson
 
@@ -48,7 +48,7 @@ class ObjectSidecars(Sidecars):
         """Return the sidecar; raise SessionNotFound, or Internal `record_unreadable`."""
         key = PREFIX + check_session_id(session_id)
         body = bytearray()
-        blocks = cast("AsyncGenerator[bytes, None]", self._objects.read(self._bucket, key))
+        blocks = self._objects.read(self._bucket, key)
         try:
             async with aclosing(blocks):
                 async for block in blocks:
@@ -62,7 +62,7 @@ class ObjectSidecars(Sidecars):
             raise _unreadable()
         return sidecar
 
-    async def ids(self) -> AsyncIterator[str]:
+    async def ids(self) -> AsyncGenerator[str, None]:
         """Yield every session id that has a sidecar, passing over what else lies there."""
         async for item in self._objects.list(self._bucket, PREFIX):
             try:

@@ -328,6 +328,33 @@ class TestCreate:
         assert caught.value.code == "key_not_allowed"
 
 
+class TestSign:
+    async def test_a_new_session_s_first_parts_are_signed_at_once(self, stack: Stack) -> None:
+        session = await created(stack)
+        for wanted, numbers in ((1, [1]), (1000, [1, 2])):
+            signed = await stack.core.service.sign_first(ALICE, session, wanted)
+            assert [part.number for part in signed] == numbers
+
+    async def test_a_session_past_sending_gets_no_urls(self, stack: Stack) -> None:
+        done = await completed(stack, await uploaded(stack))
+        assert await stack.core.service.sign_first(ALICE, done, 2) == []
+
+    async def test_digests_of_parts_must_all_be_given(self, stack: Stack) -> None:
+        session = await created(stack, checksum_algorithm="sha256")
+        assert await stack.core.service.sign_first(ALICE, session, 2) == []
+        with pytest.raises(InvalidRequest) as caught:
+            await stack.core.service.sign(ALICE, session.session_id, [PartToSign(1)])
+        assert caught.value.code == "checksum_required"
+
+    async def test_at_most_a_thousand_at_a_time(self, stack: Stack) -> None:
+        session = await created(stack, size=None)
+        parts = [PartToSign(number) for number in range(1, 1002)]
+        assert len(await stack.core.service.sign(ALICE, session.session_id, parts[:1000])) == 1000
+        with pytest.raises(InvalidRequest) as caught:
+            await stack.core.service.sign(ALICE, session.session_id, parts)
+        assert caught.value.code == "too_many_parts"
+
+
 class TestOwnership:
     async def test_a_foreign_session_is_unknown_to_every_verb(self, stack: Stack) -> None:
         session_id = (await uploaded(stack)).session_id

@@ -6,9 +6,8 @@ from typing import Any, ClassVar
 
 from aiohttp import hdrs, web
 
-from gateway.core.access import Principal
 from gateway.core.lifecycle import UNSETTLED
-from gateway.core.model import PartToSign, State, UploadSession
+from gateway.core.model import State, UploadSession
 from gateway.core.plan import MAX_PART_NUMBER
 from gateway.core.record import time_to_text
 from gateway.core.service import UploadService
@@ -97,7 +96,8 @@ class NativeDoor(Door):
         )
         document = self._document(session)
         if body.sign is not None:
-            document["parts"] = await self._first_parts(principal, session, body.sign)
+            signed = await self._service.sign_first(principal, session, body.sign)
+            document["parts"] = render.signed_documents(signed)
             document["server_time"] = time_to_text(self._service.now())
         return render.json_response(
             document,
@@ -266,18 +266,6 @@ class NativeDoor(Door):
             hint=problem.hint if problem else "Send the file again in a new session.",
             details={"session": document},
         )
-
-    async def _first_parts(
-        self, principal: Principal, session: UploadSession, count: int
-    ) -> list[dict[str, Any]]:
-        # A session found again by its idempotency key may be past sending.
-        if session.state is not State.OPEN:
-            return []
-        last = min(count, session.plan.last_number)
-        signed = await self._service.sign(
-            principal, session.session_id, [PartToSign(number) for number in range(1, last + 1)]
-        )
-        return render.signed_documents(signed)
 
 
 def _route(method: str, path: str, handler: _Handler, *, allow_head: bool = False) -> web.RouteDef:

@@ -1,7 +1,7 @@
 """The same S3 store, seen as objects: the `ObjectStore` port."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import aiohttp
 
@@ -45,7 +45,7 @@ class S3ObjectStore(ObjectStore):
         start: int = 0,
         stop: int | None = None,
         if_match: str | None = None,
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """Yield bytes [start, stop); what lies beyond the object's end is not there, as in a slice.
 
         A stall of `read_timeout` seconds raises Unavailable, as does a body that ends early.
@@ -89,7 +89,7 @@ class S3ObjectStore(ObjectStore):
         except NoSuchObject:
             return
 
-    async def list(self, bucket: str, prefix: str) -> AsyncIterator[StoredObject]:
+    async def list(self, bucket: str, prefix: str) -> AsyncGenerator[StoredObject, None]:
         """Yield the objects under a prefix, page by page, in the store's order.
 
         That is the order of keys in one folder. Over several, Amazon sorts by the whole key,

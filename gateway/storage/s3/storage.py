@@ -5,7 +5,7 @@ neither, is decided here and in `errors.py`, and nowhere else.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 
 import aiohttp
@@ -84,7 +84,7 @@ class S3Storage(Storage):
             raise unexpected_answer("CreateMultipartUpload")
         return MultipartUpload(bucket, key, upload_id)
 
-    def list_parts(self, upload: MultipartUpload) -> AsyncIterator[Part]:
+    def list_parts(self, upload: MultipartUpload) -> AsyncGenerator[Part, None]:
         """Yield what the store has, in order of number, several pages being fetched at once."""
 
         async def fetch(marker: int) -> PartsPage:
