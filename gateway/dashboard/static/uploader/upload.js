@@ -4,6 +4,7 @@
  *
  * States: `queued`, `preparing`, `uploading`, `completing`, `verifying`, `completed`, `paused`,
  * `failed`, `aborting`, `aborted`. What is only in the way for now is `trouble`, not a state.
+ * The file is longer than others so that everything that changes a state is in one place.
  */
 
 import { combine } from "./checksums.js";
