@@ -69,7 +69,8 @@ class Running:
                 "",
                 _heading("Upload a file; the same again resumes it"),
                 "",
-                f"  {_program()} upload --server {self.url} --token {shlex.quote(self.token)} FILE",
+                # In the environment, where other users of the machine do not see the token.
+                f"  GW_SERVER={self.url} GW_TOKEN={shlex.quote(self.token)} {_program()} upload FILE",
                 "",
                 _heading("Call the API: make a session with one signed part, list the sessions"),
                 "",

@@ -181,7 +181,9 @@ async def test_a_taken_port_is_replaced_and_the_printed_commands_can_be_pasted(
             listed = await paste(text, "curl", tmp_path, last=True)
             assert '"uploads":[{' in listed
             await paste(text, "aws", tmp_path)
-            assert f"upload --server {url} --token {token} FILE" in text
+            (tmp_path / "FILE").write_bytes(b"hello")
+            uploaded = await paste(text, f"GW_SERVER={url} GW_TOKEN={token}", tmp_path)
+            assert "uploaded and verified" in uploaded
             assert await program.stop() == 0
 
 
