@@ -78,7 +78,7 @@ def main() -> None:
     """Run the command that the process's arguments name, and exit with its code."""
     asked = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     try:
-        build(asked)()
+        build(asked)(prog_name="gateway")
     except GatewayError as error:
         print(f"gateway: {error.message}", file=sys.stderr)
         if error.hint:

@@ -4,6 +4,8 @@ Every verb is safe to send again: creation by its idempotency key, the others by
 So a call that fails for a passing reason (no connection, 5xx, 429) is made again with jittered
 waits, honouring Retry-After, for at most `retry_for` seconds. Errors are those of
 `gateway.errors`, built from the problem JSON. Bytes of files never pass through here.
+
+The module is longer than others: all verbs share the one way in which a call is repeated.
 """
 
 import asyncio
