@@ -7,7 +7,6 @@ with 503 and Retry-After, and keeps trying.
 """
 
 import asyncio
-import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
@@ -18,7 +17,6 @@ from typing import Any, Final
 
 import structlog
 from aiohttp import web
-from aiohttp.typedefs import Handler, Middleware
 
 from gateway.config import Settings
 from gateway.core.clock import SystemClock
@@ -51,18 +49,14 @@ from gateway.web.bodies import PACE, BodyPace
 from gateway.web.cors import Cors
 from gateway.web.door import Door, DoorTable
 from gateway.web.draining import Drain, Stop
+from gateway.web.gate import Gate
 from gateway.web.health import health_routes
 from gateway.web.limits import ServerOptions, make_runner
 from gateway.web.pipeline import install
 
 log = structlog.get_logger(__name__)
 
-# Seconds. A store that just starts answers soon; one that is away must not be hammered.
-_FIRST_PAUSE: Final = 0.2
-_LONGEST_PAUSE: Final = 10.0
-_ATTEMPT_SECONDS: Final = 120.0
-_RETRY_AFTER: Final = 2.0
-# Those who ask for readiness rarely wait longer than this.
+# Seconds. Those who ask for readiness rarely wait longer than this.
 _CHECK_SECONDS: Final = 2.0
 # For what is written after a handler has returned; the drain itself waits for handlers.
 _LAST_BYTES_SECONDS: Final = 0.5
@@ -139,30 +133,7 @@ STORAGES: Final[Mapping[str, Callable[[Settings], Store]]] = {"s3": _s3}
 DOORS: Final[Mapping[str, Callable[[UploadService], Door]]] = {"native": _native}
 
 
-class Readiness:
-    """Whether Redis and the store have answered once since the start, or what keeps them."""
-
-    def __init__(self) -> None:
-        self.reached = asyncio.Event()
-        self.problem = "starting"
-
-    def check(self) -> Check:
-        """Put it as one of the readiness checks."""
-        ok = self.reached.is_set()
-        return Check(ok=ok, detail="ok" if ok else self.problem)
-
-    def require(self) -> None:
-        """Raise Unavailable until it is reached."""
-        if not self.reached.is_set():
-            raise Unavailable(
-                "The gateway has started, but Redis or the store has not answered yet.",
-                code="starting",
-                hint="Try again in a few seconds; /readyz tells what is missing.",
-                retry_after=_RETRY_AFTER,
-            )
-
-
-READINESS: Final = web.AppKey("readiness", Readiness)
+_GATE: Final = web.AppKey("gate", Gate)
 _DRAIN: Final = web.AppKey("drain", Drain)
 _DOORS: Final = web.AppKey("doors", DoorTable)
 
@@ -184,11 +155,11 @@ def build_app(
     ports = _ports(settings, store, redis)
     core = compose(ports, _core_options(settings))
     doors = DoorTable([make(core.service) for make in DOORS.values()])
-    readiness = Readiness()
+    gate = Gate()
     metrics = Metrics()
 
     async def checks() -> Mapping[str, Check]:
-        return {**await core.service.check(), "startup": readiness.check()}
+        return {**await core.service.check(), "startup": gate.check()}
 
     async def attempt() -> None:
         await ports.sessions.ping()
@@ -197,7 +168,7 @@ def build_app(
         store.storage.limits = ports.storage.limits = await store.probe()
 
     app = web.Application()
-    app[READINESS] = readiness
+    app[_GATE] = gate
     app[PACE] = BodyPace(grace=settings.body_grace, min_rate=settings.body_min_rate)
     app.router.add_routes(health_routes(checks, metrics, draining=lambda: stop.draining))
     app.router.add_routes(dashboard_routes(DashboardOptions(store.page_origins)))
@@ -210,7 +181,7 @@ def build_app(
         metrics=metrics,
     )
     # The innermost, so that a stranger learns nothing but that a token is needed.
-    app.middlewares.append(_gate(doors, readiness))
+    app.middlewares.append(gate.middleware(doors))
     app[_DRAIN] = Drain(stop, seconds=settings.drain_timeout)
     app[_DRAIN].install(app)
     app[_DOORS] = doors
@@ -219,7 +190,7 @@ def build_app(
         [
             _closing(redis),
             _opened(store),
-            _background(core, readiness, attempt),
+            _background(core, gate, attempt),
         ]
     )
     return app
@@ -241,7 +212,7 @@ async def serve(
     app = build_app(settings, stop=stop, bucket_origins=bucket_origins)
     runner = make_runner(app, _server_options(settings))
     await runner.setup()
-    announcing = asyncio.create_task(_announce(app[READINESS], when_ready, stop))
+    announcing = asyncio.create_task(_announce(app[_GATE], when_ready, stop))
     try:
         for listening in sockets:
             await web.SockSite(runner, listening, backlog=_BACKLOG).start()
@@ -261,8 +232,8 @@ async def serve(
         await runner.cleanup()
 
 
-async def _announce(readiness: Readiness, when_ready: Callable[[], None], stop: Stop) -> None:
-    await readiness.reached.wait()
+async def _announce(gate: Gate, when_ready: Callable[[], None], stop: Stop) -> None:
+    await gate.opened.wait()
     log.info("ready")
     try:
         when_ready()
@@ -330,16 +301,6 @@ def _server_options(settings: Settings) -> ServerOptions:
     )
 
 
-def _gate(doors: DoorTable, readiness: Readiness) -> Middleware:
-    @web.middleware
-    async def gate(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if doors.find(request) is not None and request.match_info.http_exception is None:
-            readiness.require()
-        return await handler(request)
-
-    return gate
-
-
 _Context = Callable[[web.Application], AsyncIterator[None]]
 
 
@@ -360,11 +321,9 @@ def _opened(store: Store) -> _Context:
     return context
 
 
-def _background(
-    core: Core, readiness: Readiness, attempt: Callable[[], Awaitable[None]]
-) -> _Context:
+def _background(core: Core, gate: Gate, attempt: Callable[[], Awaitable[None]]) -> _Context:
     async def work() -> None:
-        await _until_done(attempt, readiness)
+        await gate.open_when(attempt)
         await core.sweeper.run()
 
     async def context(_app: web.Application) -> AsyncIterator[None]:
@@ -375,24 +334,3 @@ def _background(
         await core.completer.close()
 
     return context
-
-
-async def _until_done(attempt: Callable[[], Awaitable[None]], readiness: Readiness) -> None:
-    """Try until it succeeds, at once bounded in time, with growing and uneven pauses."""
-    pause = _FIRST_PAUSE
-    while True:
-        try:
-            async with asyncio.timeout(_ATTEMPT_SECONDS):
-                await attempt()
-        except TimeoutError:
-            readiness.problem = "timeout"
-            log.warning("not ready", reason="timeout")
-        except GatewayError as error:
-            readiness.problem = error.code
-            log.warning("not ready", code=error.code, reason=error.message, hint=error.hint)
-        else:
-            readiness.reached.set()
-            return
-        # Many gateways that wait for the same store should not ask it all at once.
-        await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret is made.
-        pause = min(2 * pause, _LONGEST_PAUSE)

@@ -7,6 +7,8 @@ these, so that a session token never meets another's access key.
 
 No layer below reads this module: `app` hands each the options it needs. Nothing here connects to
 anything, so a setting that is well-formed may still be wrong; `gateway doctor` finds that out.
+
+The module is longer than others: every setting has its words here, and all are in one place.
 """
 
 import os
