@@ -87,7 +87,7 @@ class Storage(Protocol):
 
         `algorithm` is the checksum algorithm of its parts; where the store can, the whole-object
         checksum in that algorithm is kept too. Raises StorageFull, NotFound `bucket_not_found`,
-        Forbidden `storage_denied`, Unavailable.
+        Unavailable.
         """
 
     @abstractmethod

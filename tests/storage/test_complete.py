@@ -14,7 +14,6 @@ from gateway.core.checksums import Checksum
 from gateway.core.model import MultipartUpload, Part, StorageLimits
 from gateway.errors import (
     Conflict,
-    Forbidden,
     GatewayError,
     NoSuchUpload,
     NotFound,
@@ -147,8 +146,8 @@ async def test_any_other_answer_is_uncertain(
         ("PreconditionFailed", Conflict, "key_taken"),
         ("NoSuchUpload", NoSuchUpload, "no_such_upload"),
         ("NoSuchBucket", NotFound, "bucket_not_found"),
-        ("AccessDenied", Forbidden, "storage_denied"),
-        ("SignatureDoesNotMatch", Forbidden, "storage_denied"),
+        ("AccessDenied", Unavailable, "storage_denied"),
+        ("SignatureDoesNotMatch", Unavailable, "storage_denied"),
         ("RequestTimeTooSkewed", Unavailable, "clock_skewed"),
         ("XMinioStorageFull", StorageFull, "storage_full"),
         ("InsufficientStorage", StorageFull, "storage_full"),
@@ -248,7 +247,7 @@ async def test_neither_errors_nor_their_causes_repeat_a_signature_or_the_stores_
         assert "Signature=" not in text
         assert "secret-word" not in text
     stub.say(403, error("AccessDenied"))
-    with pytest.raises(Forbidden) as denied:
+    with pytest.raises(Unavailable) as denied:
         await complete(client)
     assert "secret-word" not in "".join(traceback.format_exception(denied.value))
 

@@ -12,7 +12,6 @@ import pytest
 from gateway.core.model import StorageLimits
 from gateway.errors import (
     Conflict,
-    Forbidden,
     GatewayError,
     Internal,
     InvalidRequest,
@@ -29,11 +28,11 @@ from gateway.storage.s3.objects import S3ObjectStore
 from gateway.storage.s3.storage import S3Storage
 
 CASES: list[tuple[int, str, type[GatewayError], str]] = [
-    (403, "AccessDenied", Forbidden, "storage_denied"),
-    (403, "InvalidAccessKeyId", Forbidden, "storage_denied"),
-    (403, "SignatureDoesNotMatch", Forbidden, "storage_denied"),
-    (400, "ExpiredToken", Forbidden, "storage_denied"),
-    (403, "", Forbidden, "storage_denied"),
+    (403, "AccessDenied", Unavailable, "storage_denied"),
+    (403, "InvalidAccessKeyId", Unavailable, "storage_denied"),
+    (403, "SignatureDoesNotMatch", Unavailable, "storage_denied"),
+    (400, "ExpiredToken", Unavailable, "storage_denied"),
+    (403, "", Unavailable, "storage_denied"),
     (403, "RequestTimeTooSkewed", Unavailable, "clock_skewed"),
     (301, "PermanentRedirect", Unavailable, "storage_misconfigured"),
     (400, "AuthorizationHeaderMalformed", Unavailable, "storage_misconfigured"),

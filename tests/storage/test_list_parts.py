@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.core.model import MultipartUpload, Part
-from gateway.errors import Forbidden, NoSuchUpload, Unavailable
+from gateway.errors import NoSuchUpload, Unavailable
 from gateway.storage.s3.client import S3Client
 from gateway.storage.s3.listing import PAGE_PARTS, walk_parts
 from gateway.storage.s3.storage import S3Storage
@@ -210,7 +210,11 @@ async def test_ten_thousand_parts_are_completed_without_holding_up_the_loop(
 
 @pytest.mark.parametrize(
     ("status", "code", "kind"),
-    [(404, "NoSuchUpload", NoSuchUpload), (403, "AccessDenied", Forbidden), (503, "", Unavailable)],
+    [
+        (404, "NoSuchUpload", NoSuchUpload),
+        (403, "AccessDenied", Unavailable),
+        (503, "", Unavailable),
+    ],
 )
 async def test_a_refused_list_is_told_by_its_code(
     stub: Any, client: S3Client, status: int, code: str, kind: type[Exception]

@@ -20,7 +20,7 @@ _OURS_ALREADY = frozenset({"BucketAlreadyOwnedByYou", "BucketAlreadyExists"})
 
 
 async def bucket_exists(client: S3Client, bucket: str) -> bool:
-    """Tell whether the bucket is there. Raises Forbidden where the credentials may not see it."""
+    """Tell whether the bucket is there. Raises Unavailable where the credentials may not see it."""
     try:
         await client.call("head_bucket", Bucket=bucket)
     except NotFound:

@@ -98,7 +98,7 @@ class S3Client:
     async def credentials(self) -> Credentials:
         """Return the credentials of this moment, refreshed where they were about to end.
 
-        Raises Forbidden `storage_credentials_missing` and Unavailable
+        Raises Unavailable `storage_credentials_missing` and
         `storage_credentials_unavailable`.
         """
         static = self.options.static_credentials

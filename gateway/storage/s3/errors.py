@@ -16,7 +16,6 @@ from botocore import exceptions as botocore
 
 from gateway.errors import (
     Conflict,
-    Forbidden,
     GatewayError,
     Internal,
     InvalidRequest,
@@ -36,11 +35,13 @@ _Make: TypeAlias = Callable[[_Facts], GatewayError]
 
 
 def _denied(details: _Facts) -> GatewayError:
-    return Forbidden(
+    # Not Forbidden: it is the gateway that lacks a right, and no caller can help that.
+    return Unavailable(
         "The store refuses the gateway's credentials.",
         code="storage_denied",
         hint="Check the access key, its secret and its permissions on the bucket, and this "
         "machine's clock.",
+        retryable=False,
         details=details,
     )
 
@@ -326,12 +327,13 @@ def _unanswered(error: Exception, operation: str) -> GatewayError:
     return _build(_busy, 0, "", operation)
 
 
-def credentials_missing() -> Forbidden:
+def credentials_missing() -> Unavailable:
     """Return the error for a credential chain that ends without credentials."""
-    return Forbidden(
+    return Unavailable(
         "There are no credentials for the store.",
         code="storage_credentials_missing",
         hint="Set an access key and its secret, or give this machine a role.",
+        retryable=False,
     )
 
 
