@@ -33,7 +33,7 @@ from gateway.client.store import StoreConnection
 from gateway.client.transfer import Tally, Transfer
 from gateway.core.checksums import ALGORITHMS, Checksum
 from gateway.core.plan import MAX_PART_NUMBER, parse_ranges
-from gateway.errors import Conflict, Corrupt, GatewayError, InvalidRequest, Unavailable
+from gateway.errors import Conflict, Corrupt, GatewayError, Gone, InvalidRequest, Unavailable
 
 MAX_PARALLEL: Final = 64
 MAX_ROUNDS: Final = 8
@@ -196,9 +196,20 @@ class _Upload:
             if session.state == COMPLETED and await self._holds_this_file(session):
                 _log.info("Session %s had been completed already.", session.session_id)
                 return await self._finish(session, self._digests(session))
-        if session is None or session.state != OPEN:
-            session = await self._create()
-        return await self._rounds(session)
+        if session is not None and session.state == OPEN:
+            try:
+                return await self._rounds(session)
+            except Gone:
+                # Aborted by somebody's wish it stays aborted; an upload that the store has lost
+                # since the last try is only begun anew, as long as nothing was sent in this one.
+                if self._tally.parts or not await self._is_lost(session):
+                    raise
+                _log.warning("The store has lost session %s; beginning anew.", session.session_id)
+        return await self._rounds(await self._create())
+
+    async def _is_lost(self, session: Session) -> bool:
+        error = (await self._client.get(session.session_id)).raw.get("error")
+        return isinstance(error, Mapping) and error.get("code") == "upload_lost"
 
     async def _create(self) -> Session:
         options = self._options
