@@ -7,6 +7,7 @@ with 503 and Retry-After, and keeps trying.
 """
 
 import asyncio
+import gc
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
@@ -34,6 +35,7 @@ from gateway.errors import GatewayError, Unavailable
 from gateway.state.redis.client import Client, connect
 from gateway.state.redis.leases import RedisLeases
 from gateway.state.redis.store import RedisSessionStore, RedisStoreOptions
+from gateway.storage.metered import MeteredObjectStore, MeteredStorage
 from gateway.storage.retrying import RetryingObjectStore, RetryingStorage
 from gateway.storage.s3.bucket import ensure_bucket, put_cors
 from gateway.storage.s3.client import S3Client
@@ -152,11 +154,11 @@ def build_app(
     stop = stop or Stop()
     store = STORAGES["s3"](settings)
     redis = connect(settings.redis_url.get_secret_value())
-    ports = _ports(settings, store, redis)
+    metrics = Metrics()
+    ports = _ports(settings, store, redis, metrics)
     core = compose(ports, _core_options(settings))
     doors = DoorTable([make(core.service) for make in DOORS.values()])
     gate = Gate()
-    metrics = Metrics()
 
     async def checks() -> Mapping[str, Check]:
         return {**await core.service.check(), "startup": gate.check()}
@@ -164,8 +166,7 @@ def build_app(
     async def attempt() -> None:
         await ports.sessions.ping()
         await _prepare_bucket(store, settings, bucket_origins)
-        # What is wrapped around a storage has limits of its own.
-        store.storage.limits = ports.storage.limits = await store.probe()
+        ports.storage.limits = await store.probe()
 
     app = web.Application()
     app[_GATE] = gate
@@ -234,6 +235,10 @@ async def serve(
 
 async def _announce(gate: Gate, when_ready: Callable[[], None], stop: Stop) -> None:
     await gate.opened.wait()
+    # What has been loaded stays: without it in their way, collections pause the loop for a third
+    # of the time (36 ms became 12 with a completion of 10,000 parts).
+    gc.collect()
+    gc.freeze()
     log.info("ready")
     try:
         when_ready()
@@ -257,10 +262,10 @@ async def _prepare_bucket(store: Store, settings: Settings, origins: Sequence[st
             log.warning("the store has no CORS rules for a bucket", hint="Set them at the store.")
 
 
-def _ports(settings: Settings, store: Store, redis: Client) -> Ports:
-    objects = RetryingObjectStore(store.objects)
+def _ports(settings: Settings, store: Store, redis: Client, metrics: Metrics) -> Ports:
+    objects = RetryingObjectStore(MeteredObjectStore(store.objects, metrics.store_call))
     return Ports(
-        storage=RetryingStorage(store.storage),
+        storage=RetryingStorage(MeteredStorage(store.storage, metrics.store_call)),
         objects=objects,
         sessions=RedisSessionStore(
             redis,

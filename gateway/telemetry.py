@@ -183,10 +183,17 @@ class Metrics:
             buckets=_BUCKETS,
             registry=self.registry,
         )
-        self._sessions = Counter(
-            "gateway_sessions_total",
-            "Upload sessions by what happened to them.",
-            ("event",),
+        self._store_calls = Counter(
+            "gateway_store_calls_total",
+            "Calls to the object store, every attempt, by how they ended.",
+            ("operation", "outcome"),
+            registry=self.registry,
+        )
+        self._store_seconds = Histogram(
+            "gateway_store_call_seconds",
+            "Time that calls to the object store took.",
+            ("operation",),
+            buckets=_BUCKETS,
             registry=self.registry,
         )
 
@@ -196,9 +203,10 @@ class Metrics:
         self._requests.labels(route, method, str(status)).inc()
         self._seconds.labels(route, method).observe(seconds)
 
-    def session(self, event: str) -> None:
-        """Count a session event, such as `upload.completed`."""
-        self._sessions.labels(event).inc()
+    def store_call(self, operation: str, outcome: str, seconds: float) -> None:
+        """Count a call to the store; `outcome` is `ok`, or why it failed as an error code."""
+        self._store_calls.labels(operation, outcome).inc()
+        self._store_seconds.labels(operation).observe(seconds)
 
     def exposition(self) -> bytes:
         """Return all figures in Prometheus' text format, of type `content_type`."""

@@ -10,7 +10,7 @@ from contextlib import aclosing, contextmanager
 from typing import TypeAlias
 
 from gateway.core.checksums import Checksum
-from gateway.core.model import MultipartUpload, Part, StoredObject
+from gateway.core.model import MultipartUpload, Part, StorageLimits, StoredObject
 from gateway.core.ports import ObjectStore, Storage
 from gateway.errors import GatewayError
 
@@ -23,10 +23,18 @@ class MeteredStorage(Storage):
     """Times every call."""
 
     def __init__(self, inner: Storage, observe: Observer) -> None:
-        self.limits = inner.limits
         self.presigner = inner.presigner
         self._inner = inner
         self._observe = observe
+
+    @property
+    def limits(self) -> StorageLimits:
+        """What the store inside can do."""
+        return self._inner.limits
+
+    @limits.setter
+    def limits(self, limits: StorageLimits) -> None:
+        self._inner.limits = limits
 
     async def create(
         self,

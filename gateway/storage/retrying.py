@@ -15,7 +15,7 @@ from typing import TypeVar
 import stamina
 
 from gateway.core.checksums import Checksum
-from gateway.core.model import MultipartUpload, Part, StoredObject
+from gateway.core.model import MultipartUpload, Part, StorageLimits, StoredObject
 from gateway.core.ports import ObjectStore, Storage
 from gateway.errors import GatewayError
 
@@ -61,10 +61,18 @@ class RetryingStorage(Storage):
     """Repeats list_parts and abort."""
 
     def __init__(self, inner: Storage, policy: RetryPolicy | None = None) -> None:
-        self.limits = inner.limits
         self.presigner = inner.presigner
         self._inner = inner
         self._policy = policy or RetryPolicy()
+
+    @property
+    def limits(self) -> StorageLimits:
+        """What the store inside can do."""
+        return self._inner.limits
+
+    @limits.setter
+    def limits(self, limits: StorageLimits) -> None:
+        self._inner.limits = limits
 
     async def create(
         self,

@@ -91,7 +91,7 @@ async def test_figures_are_in_prometheus_form_and_belong_to_one_application() ->
     metrics = Metrics()
     metrics.request("/uploads/{session_id}", "GET", 200, 0.004)
     metrics.request("unmatched", "BREW", 404, 0.004)
-    metrics.session("upload.completed")
+    metrics.store_call("complete", "ok", 0.004)
     async with (
         serving(routes=health_routes(Checks(), metrics)) as gateway,
         gateway.client.get("/metrics") as answer,
@@ -101,5 +101,5 @@ async def test_figures_are_in_prometheus_form_and_belong_to_one_application() ->
     line = 'gateway_http_requests_total{method="GET",route="/uploads/{session_id}",status="200"} 1'
     assert line in text
     assert 'method="OTHER",route="unmatched"' in text
-    assert 'gateway_sessions_total{event="upload.completed"} 1' in text
+    assert 'gateway_store_calls_total{operation="complete",outcome="ok"} 1' in text
     assert "upload.completed" not in Metrics().exposition().decode()
