@@ -135,7 +135,7 @@ STORAGES: Final[Mapping[str, Callable[[Settings], Store]]] = {"s3": _s3}
 DOORS: Final[Mapping[str, Callable[[UploadService], Door]]] = {"native": _native}
 
 
-_GATE: Final = web.AppKey("gate", Gate)
+GATE: Final = web.AppKey("gate", Gate)
 _DRAIN: Final = web.AppKey("drain", Drain)
 _DOORS: Final = web.AppKey("doors", DoorTable)
 
@@ -169,7 +169,7 @@ def build_app(
         ports.storage.limits = await store.probe()
 
     app = web.Application()
-    app[_GATE] = gate
+    app[GATE] = gate
     app[PACE] = BodyPace(grace=settings.body_grace, min_rate=settings.body_min_rate)
     app.router.add_routes(health_routes(checks, metrics, draining=lambda: stop.draining))
     app.router.add_routes(dashboard_routes(DashboardOptions(store.page_origins)))
@@ -213,7 +213,7 @@ async def serve(
     app = build_app(settings, stop=stop, bucket_origins=bucket_origins)
     runner = make_runner(app, _server_options(settings))
     await runner.setup()
-    announcing = asyncio.create_task(_announce(app[_GATE], when_ready, stop))
+    announcing = asyncio.create_task(_announce(app[GATE], when_ready, stop))
     try:
         for listening in sockets:
             await web.SockSite(runner, listening, backlog=_BACKLOG).start()

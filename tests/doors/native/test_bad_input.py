@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from servers import S3Target, remove_bucket
 
-from gateway.app import READINESS, build_app
+from gateway.app import GATE, build_app
 from gateway.config import Settings
 from gateway.core.checksums import ALGORITHMS
 from gateway.web.limits import ServerOptions, make_runner
@@ -123,7 +123,7 @@ async def api(redis_url: str, s3: S3Target, oracle: minio.Minio) -> AsyncIterato
     await runner.setup()
     try:
         async with asyncio.timeout(60):
-            await app[READINESS].reached.wait()
+            await app[GATE].opened.wait()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         port = runner.addresses[0][1]
         async with (
