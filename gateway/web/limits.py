@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import structlog
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
@@ -81,15 +81,25 @@ class _BoundedServer(web.Server):
         return _BoundedConnection(self, loop=self._loop, options=self.options)
 
 
+# The parser lets 0.9 and 2.0 through, whose messages do not look like this at all.
+_VERSIONS = frozenset({HttpVersion10, HttpVersion11})
+
 _Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 def _in_our_form(handler: _Handler) -> _Handler:
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        # Before aiohttp looks at it, which repeats the header in its answer, whatever it holds.
+        if request.headers.get(hdrs.EXPECT, "").lower() not in {"", "100-continue"}:
+            return _plain_answer(translate(web.HTTPExpectationFailed()))
+        if request.version not in _VERSIONS:
+            response = _plain_answer(_malformed())
+            response.force_close()
+            return response
         try:
             return await handler(request)
         except web.HTTPException as error:
-            # Raised before the pipeline was reached (an Expect header that nobody knows).
+            # Raised before the pipeline was reached.
             if error.status < 400:  # noqa: PLR2004 - redirections are answers, not errors.
                 raise
             return _plain_answer(translate(error))
@@ -208,6 +218,10 @@ def _parse_error(status: int, exc: BaseException | None) -> GatewayError:
             hint="Shorten the address or the headers.",
         )
     # The parser's own words repeat what was sent, which may be a secret; the log has them.
+    return _malformed()
+
+
+def _malformed() -> InvalidRequest:
     return InvalidRequest(
         "This is no well-formed HTTP request.",
         code="malformed_request",

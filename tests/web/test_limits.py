@@ -189,6 +189,13 @@ async def test_a_head_that_two_servers_could_read_in_two_ways_is_refused(
     assert service.calls == []
 
 
+@pytest.mark.parametrize("line_end", [b"", b" HTTP/0.9", b" HTTP/2.0"])
+async def test_other_versions_of_http_are_not_served(gateway: Serving, line_end: bytes) -> None:
+    answer = await gateway.raw(b"GET /version" + line_end + b"\r\n" + HOST + b"\r\n")
+    assert b" 400 Bad Request\r\n" in answer
+    assert b'"code":"malformed_request"' in answer
+
+
 async def test_a_refused_head_is_not_repeated_in_the_answer(gateway: Serving) -> None:
     answer = await gateway.raw(STATUS + b"Authorization Bearer hunter2\r\n\r\n")
     assert read_problem(answer)["code"] == "malformed_request"
@@ -268,9 +275,13 @@ async def test_a_client_that_waits_and_is_unknown_is_not_told_to_go_on(gateway: 
     assert read_problem(answer)["status"] == 401
 
 
-async def test_an_expectation_that_nobody_knows_is_refused(gateway: Serving) -> None:
-    answer = await gateway.raw(CREATE + b"Expect: miracles\r\nContent-Length: 0\r\n\r\n")
-    assert read_problem(answer)["status"] == 417
+@pytest.mark.parametrize("target", [b"/uploads", b"/nothing", b"/version"])
+@pytest.mark.parametrize("expected", [b"miracles", b"\xff", b"100-continue, x"])
+async def test_an_expectation_that_nobody_knows_is_refused(
+    gateway: Serving, target: bytes, expected: bytes
+) -> None:
+    head = b"POST " + target + b" HTTP/1.1\r\n" + HOST + b"Expect: " + expected + b"\r\n"
+    assert read_problem(await gateway.raw(head + NONE))["code"] == "expectation_failed"
 
 
 async def test_a_token_of_odd_bytes_is_no_token(gateway: Serving) -> None:
