@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-from gateway.core.lifecycle import SETTLED, UNSETTLED, Trigger, advance
+from gateway.core.lifecycle import UNSETTLED, Trigger, advance
 from gateway.core.model import Part, Problem, State, StoredObject, UploadSession
 from gateway.core.ports import (
     Clock,
@@ -113,24 +113,28 @@ class Completer:
     async def _drive(self, session_id: str) -> None:
         pause = self._options.first_pause
         lost = 0
+        interrupted = False
         while True:
             try:
                 session = await self._reconciler.load(session_id)
                 if session.state not in UNSETTLED:
+                    if interrupted:
+                        # Somebody was quicker: what this process put into the sidecar is older.
+                        await self._reconciler.restate(session_id)
                     return
                 async with self._lease(session_id) as ours:
                     if ours:
-                        await self._advance(session)
+                        interrupted = True
+                        await self._advance(
+                            session_id, last_try=lost + 1 >= self._options.lost_after
+                        )
+                        interrupted = False
                         pause, lost = self._options.first_pause, 0
                         continue
                 await asyncio.sleep(self._options.poll)
                 continue
             except NoSuchUpload:
-                # Somebody else's Complete may be on its way still, so one answer decides nothing.
                 lost += 1
-                if lost >= self._options.lost_after:
-                    await self._give_up(session_id)
-                    return
             except Conflict as error:
                 if error.code != "session_changed":
                     raise
@@ -141,16 +145,19 @@ class Completer:
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - only jitter
             pause = min(pause * 2, self._options.longest_pause)
 
-    async def _give_up(self, session_id: str) -> None:
+    async def _advance(self, session_id: str, *, last_try: bool) -> None:
+        # Whoever had the lease until now may have left nothing to do.
         session = await self._reconciler.load(session_id)
-        if session.state is State.COMPLETING:
+        try:
+            if session.state is State.COMPLETING:
+                await self._complete(session)
+            elif session.state is State.VERIFYING:
+                await self._verify(session)
+        except NoSuchUpload:
+            # Somebody else's Complete may be on its way still, so one answer decides nothing.
+            if not last_try:
+                raise
             await self._settle(session, Trigger.LOST, error=LOST)
-
-    async def _advance(self, session: UploadSession) -> None:
-        if session.state is State.COMPLETING:
-            await self._complete(session)
-        else:
-            await self._verify(session)
 
     async def _complete(self, session: UploadSession) -> None:
         parts = (await self._sessions.parts(session.session_id)).parts
@@ -244,9 +251,9 @@ class Completer:
         **changes: object,
     ) -> None:
         after, event = advance(session, trigger, self._clock.now(), **changes)
-        if after.state in SETTLED:
-            # Storage first: were Redis lost in between, the truth would already be there.
-            await self._sidecars.write(Sidecar(after, parts))
+        # Storage first: were Redis lost in between, the truth would already be there. A session
+        # that is open again is written too, or its refused list would be completed later on.
+        await self._sidecars.write(Sidecar(after, parts))
         await self._sessions.save(after, event)
 
     @asynccontextmanager

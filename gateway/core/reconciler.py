@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from gateway.core.lifecycle import settled_event
 from gateway.core.model import Part, State, StoredObject, UploadSession
 from gateway.core.plan import PartPlan
-from gateway.core.ports import ObjectStore, PartList, SessionStore, Sidecars, Storage
+from gateway.core.ports import ObjectStore, PartList, SessionStore, Sidecar, Sidecars, Storage
 from gateway.core.verifier import STAMP
 from gateway.errors import InvalidRequest, NoSuchObject, NoSuchUpload, SessionNotFound
 
@@ -86,6 +86,12 @@ class Reconciler:
         return Reconciled(
             await self._sessions.parts(session.session_id), tuple(wrong_size), tuple(changed)
         )
+
+    async def restate(self, session_id: str) -> None:
+        """Write the sidecar anew from what is recorded, after a write that came too late."""
+        session = await self.load(session_id)
+        parts = None if session.state is State.OPEN else tuple(await self._known(session))
+        await self._sidecars.write(Sidecar(session, parts))
 
     async def find_object(self, session: UploadSession) -> StoredObject | None:
         """Return whatever object lies under the session's key now, ours or not."""
