@@ -131,7 +131,12 @@ class Creator:
         )
         # Storage first: a session that Redis has lost the next moment is still found.
         await self._sidecars.write(Sidecar(session))
-        return await self._sessions.add(session, event_for(session, EventType.CREATED))
+        recorded = await self._sessions.add(session, event_for(session, EventType.CREATED))
+        if recorded.upload != session.upload:
+            # This creation outlived its lease, and a retry of it was quicker. Nobody will ever
+            # send a part to the upload made here; the sidecar must name the other one.
+            await self._reconciler.restate(session_id)
+        return recorded
 
     def _algorithm(self, new: NewUpload) -> str:
         usable = [name for name in PREFERENCE if name in self._storage.limits.part_checksums]
