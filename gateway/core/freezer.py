@@ -108,6 +108,7 @@ class Freezer:
 
     async def adopt(self, session: UploadSession) -> UploadSession:
         """Take over an object that was completed behind our back, and verify it."""
+        session = await self._reconciler.recall_completion(session)
         after, event = advance(session, Trigger.COMPLETE, self._clock.now())
         session = await self._sessions.save(after, event)
         self._completer.start(session.session_id)

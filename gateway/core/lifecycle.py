@@ -86,8 +86,13 @@ def event_for(session: UploadSession, event_type: EventType) -> Event:
     )
 
 
-def settled_event(session: UploadSession) -> Event | None:
-    """Return the event that brought a settled session to its state, for a record rebuilt."""
+def recorded_event(session: UploadSession) -> Event | None:
+    """Return the event that brought a session to its state, for a record rebuilt.
+
+    None where no event did, or where it cannot be told from the session.
+    """
+    if session.state is State.OPEN and session.version == 1:
+        return event_for(session, EventType.CREATED)
     # Clearing storage is the one change after a session is settled, and makes no event.
     settled = replace(session, version=session.version - session.storage_cleared)
     for state, event_type in TRANSITIONS.values():

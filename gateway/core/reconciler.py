@@ -3,9 +3,9 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from gateway.core.lifecycle import settled_event
+from gateway.core.lifecycle import recorded_event
 from gateway.core.model import Part, State, StoredObject, UploadSession
 from gateway.core.plan import PartPlan
 from gateway.core.ports import ObjectStore, PartList, SessionStore, Sidecar, Sidecars, Storage
@@ -48,7 +48,7 @@ class Reconciler:
         except SessionNotFound:
             sidecar = await self._sidecars.read(session_id)
         await self._sessions.add(
-            sidecar.session, settled_event(sidecar.session), parts=sidecar.parts or ()
+            sidecar.session, recorded_event(sidecar.session), parts=sidecar.parts or ()
         )
         if sidecar.session.state is State.OPEN:
             # Whoever needs a lost upload next finds out, and decides what that means.
@@ -92,6 +92,25 @@ class Reconciler:
         session = await self.load(session_id)
         parts = None if session.state is State.OPEN else tuple(await self._known(session))
         await self._sidecars.write(Sidecar(session, parts))
+
+    async def recall_completion(self, session: UploadSession) -> UploadSession:
+        """Bring back what a completion froze and a Redis that fell back in time has forgotten.
+
+        For an open session whose object is there already: without the client's word of that time
+        it would be verified against less, and a corrupt one come back as completed.
+        """
+        try:
+            sidecar = await self._sidecars.read(session.session_id)
+        except SessionNotFound:
+            return session
+        if sidecar.session.version <= session.version or sidecar.session.state is State.OPEN:
+            return session
+        if sidecar.parts:
+            frozen = set(sidecar.parts)
+            other = [part for part in await self._known(session) if part not in frozen]
+            await self._sessions.heal_parts(session.session_id, found=(), lost=other)
+            await self._sessions.add_parts(session.session_id, sidecar.parts)
+        return replace(session, size=sidecar.session.size, checksum=sidecar.session.checksum)
 
     async def find_object(self, session: UploadSession) -> StoredObject | None:
         """Return whatever object lies under the session's key now, ours or not."""

@@ -129,6 +129,8 @@ class Sweeper:
         """
         if session.state not in CLOSED:
             raise Conflict("Only closed sessions are cleared.", code="wrong_state")
+        # Were Redis lost while the parts go, the session must not come back as an open one.
+        await self._sidecars.write(Sidecar(session))
         if await self._reconciler.find_stamped(session) is None:
             await self._storage.abort(session.upload)
         else:
@@ -179,6 +181,7 @@ class Sweeper:
         now = self._clock.now()
         if await self._reconciler.find_stamped(session) is not None:
             # Completed behind our back: adopt the object, and verify it like any other.
+            session = await self._reconciler.recall_completion(session)
             after, event = advance(session, Trigger.COMPLETE, now)
             await self._sessions.save(after, event)
             self._completer.start(session.session_id)

@@ -15,8 +15,8 @@ from gateway.core.lifecycle import (
     Trigger,
     advance,
     attention_at,
+    recorded_event,
     require_open,
-    settled_event,
 )
 from gateway.core.model import Problem, State, UploadSession
 from gateway.errors import Conflict, Gone
@@ -106,15 +106,21 @@ def test_an_event_is_named_after_the_version_that_made_it() -> None:
 def test_a_record_rebuilt_after_clearing_repeats_the_same_event() -> None:
     after, event = advance(session(), Trigger.ABORT, NOW)
     cleared = replace(after, storage_cleared=True, version=after.version + 1)
-    again = settled_event(cleared)
+    again = recorded_event(cleared)
     assert event is not None
     assert again is not None
     assert (again.event_id, again.type) == (event.event_id, event.type)
 
 
 @pytest.mark.parametrize("state", [State.OPEN, *sorted(UNSETTLED)])
-def test_a_session_that_is_not_settled_has_no_settled_event(state: State) -> None:
-    assert settled_event(session(state)) is None
+def test_a_session_that_is_not_settled_was_brought_there_by_no_event(state: State) -> None:
+    assert recorded_event(session(state)) is None
+
+
+def test_a_new_session_rebuilt_repeats_the_event_of_its_creation() -> None:
+    event = recorded_event(replace(session(), version=1))
+    assert event is not None
+    assert (event.event_id, event.type) == (f"{session().session_id}:1", EventType.CREATED)
 
 
 def test_attention_comes_at_once_soon_or_never() -> None:
