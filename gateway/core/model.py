@@ -19,12 +19,16 @@ MAX_FILENAME_BYTES = 1024
 MAX_METADATA_BYTES = 2048
 MAX_FINGERPRINT_BYTES = 255
 MAX_KEY_BYTES = 1024
+MAX_KEY_SEGMENT_BYTES = 255
+"""Stores that keep objects as files end here: MinIO by its rules, SeaweedFS never completes."""
 DEFAULT_CONTENT_TYPE = "application/octet-stream"
 
 # RFC 9110, section 8.3.1: type "/" subtype, then parameters of visible characters.
 _CONTENT_TYPE = re.compile(
-    r"[\w!#$&^.+-]{1,127}/[\w!#$&^.+-]{1,127}(\s*;[\x20-\x7e]{0,255})?", re.ASCII
+    r"[\w!#$&^.+-]{1,127}/[\w!#$&^.+-]{1,127}([ \t]*;[\x20-\x7e]{0,255})?", re.ASCII
 )
+# Also the capitals and underscores that old buckets have.
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{2,62}", re.ASCII)
 _SESSION_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
@@ -267,6 +271,12 @@ class NewUpload:
             )
         if self.key is not None:
             check_key(self.key)
+        if self.bucket is not None and not _BUCKET.fullmatch(self.bucket):
+            raise InvalidRequest(
+                "bucket is not the name of a bucket.",
+                code="invalid_bucket",
+                hint="Send 3 to 63 letters, digits, dots and hyphens, or leave it out.",
+            )
         if self.fingerprint is not None:
             _check_text("fingerprint", self.fingerprint, MAX_FINGERPRINT_BYTES)
         if self.idempotency_key is not None and not (
@@ -297,14 +307,22 @@ def check_session_id(session_id: str) -> str:
 def check_key(key: str) -> str:
     """Return an object key that any store takes: 1 to 1,024 bytes, no control characters.
 
-    Dot segments are refused because stores and proxies disagree about what they mean.
+    Dot segments are refused because stores and proxies disagree about what they mean, also with
+    the backslashes that some take for slashes.
     """
     _check_text("key", key, MAX_KEY_BYTES)
-    if key.startswith("/") or any(segment in {"", ".", ".."} for segment in key.split("/")):
+    segments = key.replace("\\", "/").split("/")
+    if any(segment in {"", ".", ".."} for segment in segments):
         raise InvalidRequest(
             "key must not hold empty or dot segments.",
             code="invalid_key",
             hint="Use plain segments, such as projects/42/video.mp4.",
+        )
+    if any(len(segment.encode()) > MAX_KEY_SEGMENT_BYTES for segment in key.split("/")):
+        raise InvalidRequest(
+            f"A segment of key is longer than {MAX_KEY_SEGMENT_BYTES} bytes.",
+            code="invalid_key",
+            hint="Put slashes between, or shorten it.",
         )
     return key
 
