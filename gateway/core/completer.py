@@ -40,10 +40,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class CompleterOptions:
-    """Times in seconds. `patience` bounds one drive; the sweeper begins another one later."""
+    """Times in seconds. `patience` bounds a drive that gets nowhere; the sweeper begins another.
+
+    It is longer than one Complete may take. `at_once` bounds completions and verifications.
+    """
 
     lease: float = 10.0
-    patience: float = 600.0
+    patience: float = 1200.0
     first_pause: float = 0.5
     longest_pause: float = 30.0
     poll: float = 0.5
@@ -99,8 +102,8 @@ class Completer:
 
     async def _guard(self, session_id: str) -> None:
         try:
-            async with asyncio.timeout(self._options.patience), self._slots:
-                await self._drive(session_id)
+            async with asyncio.timeout(self._options.patience) as limit:
+                await self._drive(session_id, limit)
         except TimeoutError:
             log.warning("completion gave up for now", extra={"session_id": session_id})
         except GatewayError as error:
@@ -110,7 +113,7 @@ class Completer:
         except Exception:
             log.exception("completion crashed", extra={"session_id": session_id})
 
-    async def _drive(self, session_id: str) -> None:
+    async def _drive(self, session_id: str, limit: asyncio.Timeout) -> None:
         pause = self._options.first_pause
         lost = 0
         interrupted = False
@@ -122,12 +125,12 @@ class Completer:
                         # Somebody was quicker: what this process put into the sidecar is older.
                         await self._reconciler.restate(session_id)
                     return
-                async with self._lease(session_id) as ours:
+                # A slot is for work alone: one that waits must not stand in the way of others.
+                async with self._slots, self._lease(session_id) as ours:
                     if ours:
                         interrupted = True
-                        await self._advance(
-                            session_id, last_try=lost + 1 >= self._options.lost_after
-                        )
+                        last_try = lost + 1 >= self._options.lost_after
+                        await self._advance(session_id, limit, last_try=last_try)
                         interrupted = False
                         pause, lost = self._options.first_pause, 0
                         continue
@@ -145,14 +148,14 @@ class Completer:
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - only jitter
             pause = min(pause * 2, self._options.longest_pause)
 
-    async def _advance(self, session_id: str, *, last_try: bool) -> None:
+    async def _advance(self, session_id: str, limit: asyncio.Timeout, *, last_try: bool) -> None:
         # Whoever had the lease until now may have left nothing to do.
         session = await self._reconciler.load(session_id)
         try:
             if session.state is State.COMPLETING:
                 await self._complete(session)
             elif session.state is State.VERIFYING:
-                await self._verify(session)
+                await self._verify(session, limit)
         except NoSuchUpload:
             # Somebody else's Complete may be on its way still, so one answer decides nothing.
             if not last_try:
@@ -201,7 +204,7 @@ class Completer:
                 raise
             return stored, None
 
-    async def _verify(self, session: UploadSession) -> None:
+    async def _verify(self, session: UploadSession, limit: asyncio.Timeout) -> None:
         last = 0.0
         loop = asyncio.get_running_loop()
 
@@ -209,7 +212,11 @@ class Completer:
             nonlocal last
             if loop.time() - last >= self._options.poll:
                 last = loop.time()
-                await self._sessions.report_verified(session.session_id, verified_bytes)
+                # Terabytes take hours, which is no reason to begin again as long as bytes come...
+                limit.reschedule(last + self._options.patience)
+                # ...and neither is a figure that could not be shown.
+                with suppress(Unavailable):
+                    await self._sessions.report_verified(session.session_id, verified_bytes)
 
         parts = (await self._sessions.parts(session.session_id)).parts
         try:

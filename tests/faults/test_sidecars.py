@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import redis.asyncio
+from faults.ports import Around
 from faults.tracing import Killed, Tracer
 from samples import LONG_AGO
 from stack import Stack, acknowledge_all, put_parts
@@ -22,20 +23,6 @@ from gateway.errors import Conflict, Unavailable
 ALICE = Principal("alice")
 DATA = os.urandom(5 * 1024 * 1024 + 1)
 PART_SIZE = 5 * 1024 * 1024
-
-
-class Around:
-    """A port with one method replaced: it gets the real one, and the arguments."""
-
-    def __init__(self, port: Any, **methods: Any) -> None:
-        self._port = port
-        self._methods = methods
-
-    def __getattr__(self, name: str) -> Any:
-        real = getattr(self._port, name)
-        if name not in self._methods:
-            return real
-        return lambda *args, **kwargs: self._methods[name](real, *args, **kwargs)
 
 
 async def drop_leases(stack: Stack) -> None:
