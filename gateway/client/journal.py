@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from threading import RLock
 from typing import Any, Final, Self
 
 import orjson
@@ -66,15 +67,17 @@ def state_directory(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 class Journal:
-    """An open, locked journal. Its methods block for a write to disk: call them in a thread.
+    """An open, locked journal. Its methods block for a write to disk: call them in threads.
 
-    `entry` is what was found when it was opened, None for nothing usable.
+    A call that comes after `close` writes nothing. `entry` is what was found when it was opened, None for nothing usable.
     """
 
     def __init__(self, path: Path, descriptor: int | None) -> None:
         self.path = path
         self.entry: Entry | None = None
         self._fd = descriptor
+        # A descriptor must not be closed, and perhaps be another file's, while a thread writes.
+        self._busy = RLock()
 
     @classmethod
     def open(cls, directory: Path, server: str, fingerprint: str) -> Self:
@@ -129,29 +132,38 @@ class Journal:
 
     def sync(self) -> None:
         """Wait until all notes are on the disk, and the file itself in its directory."""
-        if self._fd is not None:
+        with self._busy:
+            if self._fd is None:
+                return
+            # A copy, so that a slow disk holds up neither notes nor the end of the upload.
+            copy = os.dup(self._fd)
+        try:
             try:
-                os.fsync(self._fd)
-                directory = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
-                try:
-                    os.fsync(directory)
-                finally:
-                    os.close(directory)
-            except OSError as error:
-                self._give_up(error)
+                os.fsync(copy)
+            finally:
+                os.close(copy)
+            directory = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+        except OSError as error:
+            self._give_up(error)
 
     def remove(self) -> None:
         """Delete the journal, because its upload has come to an end, and close it."""
-        if self._fd is not None:
-            # While the lock is held, nobody else can have taken the file over.
-            self.path.unlink(missing_ok=True)
-        self.close()
+        with self._busy:
+            if self._fd is not None:
+                # While the lock is held, nobody else can have taken the file over.
+                self.path.unlink(missing_ok=True)
+            self.close()
 
     def close(self) -> None:
         """Let go of the journal; what it holds stays for the next run."""
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+        with self._busy:
+            if self._fd is not None:
+                os.close(self._fd)
+                self._fd = None
 
     def _read(self) -> Entry | None:
         if self._fd is None:
@@ -171,16 +183,17 @@ class Journal:
         return entry
 
     def _write(self, data: bytes, *, truncate: bool = False) -> None:
-        if self._fd is None:
-            return
-        try:
-            if truncate:
-                os.ftruncate(self._fd, 0)
-            view = memoryview(data)
-            while view:
-                view = view[os.write(self._fd, view) :]
-        except OSError as error:
-            self._give_up(error)
+        with self._busy:
+            if self._fd is None:
+                return
+            try:
+                if truncate:
+                    os.ftruncate(self._fd, 0)
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(self._fd, view) :]
+            except OSError as error:
+                self._give_up(error)
 
     def _give_up(self, error: OSError) -> None:
         _log.warning("The journal %s cannot be written: %s.", self.path, error.strerror)

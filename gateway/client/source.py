@@ -18,8 +18,8 @@ from unicodedata import category
 from gateway.core.checksums import ALGORITHMS
 from gateway.errors import Conflict, InvalidRequest
 
-BLOCK: Final = 1 << 19
-"""Bytes of one read when sending. Measured: larger blocks cost memory and win no speed."""
+BLOCK: Final = 1 << 20
+"""Bytes of one read when sending. Measured: whole parts in memory take no less processor time."""
 
 _DIGEST_BLOCK: Final = 1 << 18
 """Bytes of one read when hashing: small enough to stay in the processor's cache."""

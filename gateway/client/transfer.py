@@ -2,7 +2,7 @@
 
 Parts pass through stages: hash the piece of the file; judge what is stored; sign (many parts a
 call, each with its checksum bound); send; acknowledge (many parts a call). Hashing runs ahead of
-sending by a window of parts whose bytes are not kept, so memory is about one megabyte for each
+sending by a window of parts whose bytes are not kept, so memory is two blocks of 1 MiB for each
 part on the way, whatever the size of parts and file. The second read comes from the page cache:
 measured, both reads and the hashing take a tenth of a second of processor time for each GiB.
 """
@@ -129,6 +129,8 @@ class Transfer:
             if not self._todo:
                 return
             number = self._todo.popleft()
+            # In a later round all digests are known, and nothing else would let others run.
+            await asyncio.sleep(0)
             self._judge(number, await self._sender.digests.part(number))
 
     def _judge(self, number: int, digest: PartDigest) -> None:

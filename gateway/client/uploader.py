@@ -182,9 +182,9 @@ class _Upload:
         return cls(tools, mark, journal)
 
     async def close(self) -> None:
+        await asyncio.to_thread(self._journal.close)
         if self._sync is not None:
             await self._sync
-        self._journal.close()
 
     async def run(self) -> UploadReceipt:
         session = await find_session(
@@ -230,6 +230,8 @@ class _Upload:
         self._progress.session_id = session.session_id
         entry = self._journal.entry
         if entry is None or entry.session_id != session.session_id:
+            if self._sync is not None:
+                await self._sync
             await asyncio.to_thread(self._journal.start, session.session_id)
             # Parts need not wait for the disk: until it is done, the fingerprint does.
             self._sync = asyncio.create_task(asyncio.to_thread(self._journal.sync))

@@ -224,3 +224,18 @@ def test_without_a_folder_everything_works_and_nothing_is_kept(
 )
 def test_it_lies_where_the_environment_says(environ: dict[str, str], expected: str) -> None:
     assert str(state_directory(environ)) == expected
+
+
+def test_a_note_that_comes_after_the_end_is_written_nowhere(tmp_path: Path) -> None:
+    path = write_journal(tmp_path)
+    before = path.read_bytes()
+    journal = Journal.open(tmp_path, SERVER, MARK)
+    journal.close()
+    # The next file that is opened gets the descriptor that the journal had.
+    with (tmp_path / "other").open("w+b") as other:
+        journal.add({9: PartRecord("late", "sum")})
+        journal.sync()
+        journal.remove()
+        other.seek(0)
+        assert other.read() == b""
+    assert path.read_bytes() == before
