@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from pydantic import Field
 from structlog.testing import capture_logs
 
-from gateway.errors import InvalidRequest
-from gateway.web.bodies import Wire, expect_later, parse_object, read_json, validate
+from gateway.errors import InvalidRequest, TooLarge
+from gateway.web.bodies import MAX_VALUES, Wire, expect_later, parse_object, read_json, validate
 
 
 class Inner(Wire):
@@ -177,6 +177,18 @@ async def test_a_body_over_the_limit_is_refused(gateway: Serving) -> None:
     assert problem["details"] == {"max_bytes": 65_536}
 
 
+@pytest.mark.parametrize("value", [b"[]", b"{}", b"0"])
+def test_a_small_body_of_very_many_values_is_refused_unparsed(value: bytes) -> None:
+    with pytest.raises(TooLarge) as raised:
+        parse_object(b'{"name": [' + b",".join([value] * (MAX_VALUES + 1)) + b"]}")
+    assert raised.value.code == "body_too_large"
+
+
+def test_the_largest_completion_is_not_too_many_values() -> None:
+    part = b'{"part_number": 10000, "size": 5242880, "etag": "e", "checksum": "c"}'
+    assert len(parse_object(b'{"parts": [' + b",".join([part] * 10_000) + b"]}")["parts"]) == 10_000
+
+
 def test_unknown_fields_are_ignored_and_logged() -> None:
     with capture_logs() as logs:
         body = validate(Body, {"name": "a", "from": 1, "from_": 2, "colour": "red"})
@@ -184,7 +196,7 @@ def test_unknown_fields_are_ignored_and_logged() -> None:
     assert logs == [
         {
             "event": "unknown_fields",
-            "fields": ["colour", "from_"],
+            "fields": ["from_", "colour"],
             "count": 2,
             "log_level": "warning",
         }

@@ -228,6 +228,15 @@ async def test_a_compressed_body_is_refused_unseen(
     assert service.calls == []
 
 
+async def test_a_transfer_encoding_that_compresses_is_refused(
+    gateway: Serving, service: FakeService
+) -> None:
+    body = b'20\r\n{"filename": "a.bin", "size": 1}\r\n0\r\n\r\n'
+    answer = await gateway.raw(CREATE + b"Transfer-Encoding: gzip, chunked\r\n\r\n" + body)
+    assert read_problem(answer)["code"] == "unsupported_encoding"
+    assert service.calls == []
+
+
 async def test_a_body_that_says_that_it_is_huge_is_refused_before_it_comes(
     gateway: Serving, service: FakeService
 ) -> None:

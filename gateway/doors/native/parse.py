@@ -89,7 +89,9 @@ class PartToSignBody(Wire):
 class SignBody(Wire):
     """POST /uploads/{id}/parts/sign: either `parts`, or `from` and `count`."""
 
-    parts: Annotated[list[PartToSignBody], Field(max_length=MAX_PARTS_A_CALL)] | None = None
+    parts: (
+        Annotated[list[PartToSignBody], Field(max_length=MAX_PARTS_A_CALL, fail_fast=True)] | None
+    ) = None
     from_: int | None = Field(None, alias="from")
     count: int | None = Field(None, ge=1, le=MAX_PARTS_A_CALL)
 
@@ -124,13 +126,15 @@ class AcknowledgedBody(Wire):
 class AcknowledgeBody(Wire):
     """POST /uploads/{id}/parts."""
 
-    parts: Annotated[list[AcknowledgedBody], Field(max_length=MAX_PARTS_A_CALL)]
+    parts: Annotated[list[AcknowledgedBody], Field(max_length=MAX_PARTS_A_CALL, fail_fast=True)]
 
 
 class CompleteBody(Wire):
     """POST /uploads/{id}/complete; everything is optional."""
 
-    parts: Annotated[list[AcknowledgedBody], Field(max_length=MAX_PART_NUMBER)] | None = None
+    parts: (
+        Annotated[list[AcknowledgedBody], Field(max_length=MAX_PART_NUMBER, fail_fast=True)] | None
+    ) = None
     size: int | None = Field(None, description="needed where it was unknown")
     checksum: ChecksumBody | None = None
 

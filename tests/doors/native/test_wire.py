@@ -95,7 +95,7 @@ async def test_a_completed_session_shows_its_object(gateway: Serving, service: F
     _, _, session = await call(gateway, "GET", HERE)
     assert session["verified_by"] == "client_parts"
     assert session["object"] == {
-        "bucket": "b",
+        "bucket": "films",
         "key": "k",
         "etag": "e-2",
         "size": 10,
@@ -112,7 +112,7 @@ async def test_create_hands_on_everything_that_was_sent(
         "size": 5,
         "content_type": "video/mp4",
         "part_size": 8,
-        "bucket": "b",
+        "bucket": "films",
         "key": "a/b",
         "checksum_algorithm": "crc32",
         "checksum": {"algorithm": "crc64nvme", "value": CRC},
@@ -131,7 +131,7 @@ async def test_create_hands_on_everything_that_was_sent(
         size=5,
         content_type="video/mp4",
         part_size=8,
-        bucket="b",
+        bucket="films",
         key="a/b",
         checksum_algorithm="crc32",
         checksum=Checksum("crc64nvme", CRC),
@@ -540,3 +540,15 @@ async def test_head_is_get_without_a_body(gateway: Serving) -> None:
             assert answer.status == 200
             assert int(answer.headers["Content-Length"]) > 0
             assert await answer.read() == b""
+
+
+@pytest.mark.parametrize("call_name", ["parts", "parts/sign", "complete"])
+async def test_of_many_wrong_parts_only_the_first_is_looked_at(
+    gateway: Serving, service: FakeService, call_name: str
+) -> None:
+    body = {"parts": [{"part_number": "1", "etag": "e"}] * 1000}
+    status, _, problem = await call(gateway, "POST", f"{HERE}/{call_name}", json=body)
+    assert (status, problem["code"]) == (400, "invalid_body")
+    assert problem["details"]["error_count"] == 1
+    assert problem["details"]["errors"][0]["field"] == "parts.0.part_number"
+    assert service.calls == []
