@@ -110,8 +110,9 @@ def _observing(metrics: Metrics) -> Middleware:
             log(
                 "request",
                 method=request.method[:20],
-                # Without the query: it may hold what must not be logged.
-                path=request.path[:200],
+                # Without the query: it may hold what must not be logged. Not decoded: somebody's
+                # control characters must not reach the terminal of whoever reads this.
+                path=request.rel_url.raw_path[:200],
                 status=status,
                 ms=round(seconds * 1000, 2),
                 remote=request.remote,

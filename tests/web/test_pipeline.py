@@ -178,6 +178,14 @@ async def test_the_log_has_a_line_a_request_without_its_query() -> None:
     assert TOKEN not in str(logs)
 
 
+async def test_the_log_holds_no_control_characters_of_a_path() -> None:
+    async with serving([PlainDoor()]) as gateway:
+        with capture_logs() as logs:
+            await gateway.raw(b"GET /%1b[2J%0a%c2%9b HTTP/1.0\r\n\r\n")
+    (line,) = [entry for entry in logs if entry["event"] == "request"]
+    assert line["path"] == "/%1b[2J%0a%c2%9b"
+
+
 async def test_an_unexpected_exception_is_logged_with_its_traceback() -> None:
     async def fail(request: web.Request) -> web.Response:
         raise RuntimeError("what went wrong")
