@@ -86,11 +86,18 @@ class Sweeper:
             return 0
         try:
             if not await self._sessions.is_marked():
-                await self.rebuild()
+                await self._rebuild_if_possible()
             return await self._attend_due()
         finally:
             with suppress(Unavailable):
                 await lease.release()
+
+    async def _rebuild_if_possible(self) -> None:
+        try:
+            await self.rebuild()
+        except Unavailable as error:
+            # The next round begins again; what is due in the meantime is attended.
+            log.warning("rebuild failed: %s", error.code)
 
     async def _attend_due(self) -> int:
         due = await self._sessions.due(self._clock.now(), self._options.batch)
@@ -117,6 +124,9 @@ class Sweeper:
             if len(batch) == self._options.at_once:
                 await asyncio.gather(*map(self._recall, batch))
                 batch.clear()
+            if count % self._options.batch == 0:
+                # A hundred thousand sidecars take minutes, and completions do not wait for them.
+                await self._attend_due()
         await asyncio.gather(*map(self._recall, batch))
         await self._sessions.mark()
         return count
@@ -150,10 +160,17 @@ class Sweeper:
     async def _recall(self, session_id: str) -> None:
         try:
             await self._reconciler.load(session_id)
-        except Unavailable:
-            raise  # Storage or Redis is down: the next round begins again.
         except GatewayError as error:
             log.warning("not rebuilt: %s", error.code, extra={"session_id": session_id})
+            if isinstance(error, Unavailable) and not await self._is_recorded(session_id):
+                raise  # Storage or Redis is down: the next round begins again.
+
+    async def _is_recorded(self, session_id: str) -> bool:
+        try:
+            await self._sessions.get(session_id)
+        except SessionNotFound:
+            return False
+        return True
 
     async def _attend_safely(self, session_id: str) -> None:
         try:
@@ -162,6 +179,10 @@ class Sweeper:
             await self._sessions.schedule(session_id, None)
         except GatewayError as error:
             log.info("sweep passes over: %s", error.code, extra={"session_id": session_id})
+            await self._sessions.schedule(session_id, self._clock.now() + _AGAIN)
+        except Exception:
+            # It must not come first in every round, and keep others from their turn.
+            log.exception("sweep crashed", extra={"session_id": session_id})
             await self._sessions.schedule(session_id, self._clock.now() + _AGAIN)
 
     async def _attend(self, session_id: str) -> None:
