@@ -1,14 +1,15 @@
 """Turns an open session into one whose part list is frozen, or says what is still missing."""
 
+import asyncio
 from collections.abc import Sequence
 
 from gateway.core.checksums import Checksum
 from gateway.core.completer import LOST, Completer
 from gateway.core.lifecycle import Trigger, advance
 from gateway.core.model import Acknowledged, Part, State, UploadSession
-from gateway.core.plan import format_ranges, missing, settle_plan
+from gateway.core.plan import PartPlan, format_ranges, missing, settle_plan
 from gateway.core.ports import Clock, PartOutcome, SessionStore, Storage
-from gateway.core.reconciler import Reconciler
+from gateway.core.reconciler import PARTS_AT_A_TIME, Reconciler
 from gateway.errors import Conflict, InvalidRequest, NoSuchUpload
 
 _MAX_ETAG = 256
@@ -38,9 +39,12 @@ class Freezer:
     ) -> list[PartOutcome]:
         """Record parts that the client says are stored, all or none."""
         refuse_duplicates([part.number for part in parts])
-        return await self._sessions.add_parts(
-            session.session_id, [_recorded(session, part) for part in parts]
-        )
+        recorded: list[Part] = []
+        for index, part in enumerate(parts):
+            if index % PARTS_AT_A_TIME == 0:
+                await asyncio.sleep(0)
+            recorded.append(_recorded(session, part))
+        return await self._sessions.add_parts(session.session_id, recorded)
 
     async def freeze(
         self,
@@ -69,11 +73,7 @@ class Freezer:
                     hint="Declare the size of all parts together, or abort the session.",
                     details={"parts": format_ranges(beyond)},
                 )
-            wrong = {
-                part.number
-                for part in known.parts.parts
-                if part.size != plan.part_length(part.number)
-            } | set(known.wrong_size)
+            wrong = {*await _wrong_sizes(plan, known.parts.parts), *known.wrong_size}
             lacking = sorted({*missing(plan, have), *wrong})
             if lacking:
                 raise _parts_missing(lacking, wrong, known.changed)
@@ -144,6 +144,16 @@ def _recorded(session: UploadSession, part: Acknowledged) -> Part:
     if part.checksum is not None:
         Checksum(session.checksum_algorithm, part.checksum)
     return Part(part.number, size, etag, part.checksum)
+
+
+async def _wrong_sizes(plan: PartPlan, parts: Sequence[Part]) -> set[int]:
+    wrong: set[int] = set()
+    for index, part in enumerate(parts):
+        if index % PARTS_AT_A_TIME == 0:
+            await asyncio.sleep(0)
+        if part.size != plan.part_length(part.number):
+            wrong.add(part.number)
+    return wrong
 
 
 def _parts_missing(

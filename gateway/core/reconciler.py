@@ -1,5 +1,6 @@
 """Brings what Redis remembers in line with what storage holds, which is the truth (law 4)."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,6 +12,9 @@ from gateway.core.plan import PartPlan
 from gateway.core.ports import ObjectStore, PartList, SessionStore, Sidecar, Sidecars, Storage
 from gateway.core.verifier import STAMP
 from gateway.errors import InvalidRequest, NoSuchObject, NoSuchUpload, SessionNotFound
+
+PARTS_AT_A_TIME = 500
+"""Work on so many parts takes milliseconds; then others get their turn of the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +69,21 @@ class Reconciler:
         recorded = {part.number: part for part in await self._known(session)}
         listed: defaultdict[int, list[Part]] = defaultdict(list)
         async for part in self._storage.list_parts(session.upload):
+            if len(listed) % PARTS_AT_A_TIME == 0:
+                await asyncio.sleep(0)
             listed[part.number].append(part)
 
         found: list[Part] = []
         lost = [part for number, part in recorded.items() if number not in listed]
         wrong_size: list[int] = []
         changed: list[int] = []
-        for number, entries in listed.items():
+        plan = session.plan
+        for index, (number, entries) in enumerate(listed.items()):
+            if index % PARTS_AT_A_TIME == 0:
+                await asyncio.sleep(0)
             record = recorded.get(number)
             entry = _pick(record, entries)
-            if entry is not None and _fits(session.plan, entry):
+            if entry is not None and _fits(plan, entry):
                 if record is None or record.size != entry.size:
                     found.append(entry)
                 continue
