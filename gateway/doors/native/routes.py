@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 from aiohttp import hdrs, web
 
 from gateway.core.lifecycle import UNSETTLED
-from gateway.core.model import State, UploadSession
+from gateway.core.model import State, StoredObject, UploadSession
 from gateway.core.plan import MAX_PART_NUMBER
 from gateway.core.record import time_to_text
 from gateway.core.service import UploadService
 from gateway.doors.native import content, parse, render
 from gateway.doors.native.events import EventStreams, StreamOptions
-from gateway.errors import Corrupt, GatewayError, Internal
+from gateway.errors import Corrupt, GatewayError, Internal, Unavailable
 from gateway.web.bodies import PARTS_LIMIT, expect_later, read_json
 from gateway.web.door import PRINCIPAL, Door
 from gateway.web.errors import REQUEST_ID, problem_response
@@ -25,10 +25,15 @@ _POLL_AFTER = "1"
 
 @dataclass(frozen=True, slots=True)
 class NativeOptions:
-    """What the native door needs of the settings."""
+    """What the native door needs of the settings.
+
+    `relays` is how many files are relayed at once in this process. Each holds a connection to the
+    store for as long as its client pleases, and completions need some of these too.
+    """
 
     version: str
     streams: StreamOptions = field(default_factory=StreamOptions)
+    relays: int = 32
 
 
 class NativeDoor(Door):
@@ -55,6 +60,7 @@ class NativeDoor(Door):
         self._service = service
         self._options = options
         self._streams = EventStreams(options.streams)
+        self._relays = 0
 
     def routes(self) -> Iterable[web.RouteDef]:
         """Return the routes of `wire.md`, without relayed parts."""
@@ -221,9 +227,7 @@ class NativeDoor(Door):
         if request.method == hdrs.METH_HEAD:
             return content.describe(found.session, stored, content.byte_range(request, stored))
         if relayed:
-            wanted = content.byte_range(request, stored)
-            blocks = self._service.read_content(principal, session_id, wanted.start, wanted.stop)
-            return await content.relay(request, found.session, stored, wanted, blocks)
+            return await self._relay(request, found.session, stored)
         headers: dict[str, str] = {hdrs.VARY: hdrs.ACCEPT}
         if parse.wants_json(request):
             document = {
@@ -247,6 +251,26 @@ class NativeDoor(Door):
                 "store": render.store_document(self._service.limits),
             }
         )
+
+    async def _relay(
+        self, request: web.Request, session: UploadSession, stored: StoredObject
+    ) -> web.StreamResponse:
+        if self._relays >= self._options.relays:
+            raise Unavailable(
+                "No more files can be relayed now.",
+                code="too_many_relays",
+                hint="Leave relay=1 out, so that the store itself sends the bytes, or try again.",
+                retry_after=5,
+            )
+        wanted = content.byte_range(request, stored)
+        blocks = self._service.read_content(
+            request[PRINCIPAL], session.session_id, wanted.start, wanted.stop
+        )
+        self._relays += 1
+        try:
+            return await content.relay(request, session, stored, wanted, blocks)
+        finally:
+            self._relays -= 1
 
     def _document(self, session: UploadSession) -> dict[str, Any]:
         return render.session_document(session, self._service.limits)

@@ -19,6 +19,6 @@ def service() -> FakeService:
 @pytest_asyncio.fixture
 async def gateway(service: FakeService) -> AsyncIterator[Serving]:
     streams = StreamOptions(limit=3, longest=30, ping=0.05, send_timeout=1)
-    door = NativeDoor(cast("Any", service), NativeOptions("1.2.3", streams))
+    door = NativeDoor(cast("Any", service), NativeOptions("1.2.3", streams, relays=2))
     async with serving([door]) as running:
         yield running

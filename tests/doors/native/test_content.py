@@ -1,8 +1,10 @@
 """The way to the bytes: redirections, JSON, and relayed ranges."""
 
+import asyncio
 import email.message
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
 
 import pytest
 from aiohttp import ClientPayloadError, hdrs
@@ -213,3 +215,31 @@ def test_any_range_stays_within_the_file(text: str, size: int) -> None:
         return
     assert 0 <= wanted.start <= wanted.stop <= size
     assert wanted.partial or (wanted.start, wanted.stop) == (0, size)
+
+
+async def test_slow_readers_cannot_take_all_connections_to_the_store(
+    gateway: Serving, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.complete_with(b"0123456789")
+    ended = asyncio.Event()
+
+    async def read_slowly(*_args: Any) -> AsyncGenerator[bytes, None]:
+        yield b"01234"
+        await ended.wait()
+        yield b"56789"
+
+    with monkeypatch.context() as patched:
+        patched.setattr(service, "read_content", read_slowly)
+        async with gateway.client.get(RELAY) as first, gateway.client.get(RELAY) as second:
+            assert (first.status, second.status) == (200, 200)
+            async with gateway.client.get(RELAY) as third:
+                assert third.status == 503
+                problem = await third.json(content_type=None)
+                assert problem["code"] == "too_many_relays"
+                assert "Retry-After" in third.headers
+                assert problem["hint"]
+            assert (await fetch(gateway, HERE))[0] == 302
+            ended.set()
+            assert await first.read() == await second.read() == b"0123456789"
+    status, _, content = await fetch(gateway, RELAY)
+    assert (status, content) == (200, b"0123456789")
