@@ -103,6 +103,7 @@ class Freezer:
         """Settle what NoSuchUpload means by a HEAD (law 1): an object of ours, or a lost upload."""
         if await self._reconciler.find_stamped(session) is not None:
             return await self.adopt(session)
+        await self._reconciler.check_store(session)
         after, event = advance(session, Trigger.LOST, self._clock.now(), error=LOST)
         return await self._sessions.save(after, event)
 

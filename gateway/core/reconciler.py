@@ -11,7 +11,13 @@ from gateway.core.model import Part, State, StoredObject, UploadSession
 from gateway.core.plan import PartPlan
 from gateway.core.ports import ObjectStore, PartList, SessionStore, Sidecar, Sidecars, Storage
 from gateway.core.verifier import STAMP
-from gateway.errors import InvalidRequest, NoSuchObject, NoSuchUpload, SessionNotFound
+from gateway.errors import (
+    InvalidRequest,
+    NoSuchObject,
+    NoSuchUpload,
+    SessionNotFound,
+    Unavailable,
+)
 
 PARTS_AT_A_TIME = 500
 """Work on so many parts takes milliseconds; then others get their turn of the event loop."""
@@ -101,6 +107,22 @@ class Reconciler:
         session = await self.load(session_id)
         parts = None if session.state is State.OPEN else tuple(await self._known(session))
         await self._sidecars.write(Sidecar(session, parts))
+
+    async def check_store(self, session: UploadSession) -> None:
+        """Raise Unavailable unless this is the store in which the session was made.
+
+        Asked before an upload is taken for lost: a store put in the place of another, by mistake
+        or after a failure, knows no upload, and every session would be closed within minutes.
+        """
+        try:
+            await self._sidecars.read(session.session_id)
+        except SessionNotFound as error:
+            raise Unavailable(
+                "The store knows neither this upload nor the gateway's own record of it.",
+                code="storage_misconfigured",
+                hint="Look whether this is the bucket and the store that the upload was begun in.",
+                retryable=False,
+            ) from error
 
     async def recall_completion(self, session: UploadSession) -> UploadSession:
         """Bring back what a completion froze and a Redis that fell back in time has forgotten.

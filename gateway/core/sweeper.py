@@ -216,6 +216,7 @@ class Sweeper:
         except NoSuchUpload:
             if await self._reconciler.find_stamped(session) is not None:
                 raise  # It was completed just now; the next round adopts it.
+            await self._reconciler.check_store(session)
             after, event = advance(session, Trigger.LOST, now, error=LOST)
             await self.clear(await self._sessions.save(after, event))
             return

@@ -10,7 +10,7 @@ from stack import Stack
 
 from gateway.core.access import Principal
 from gateway.core.model import NewUpload, Part, State, UploadSession
-from gateway.errors import GatewayError, Unavailable
+from gateway.errors import GatewayError, NoSuchUpload, SessionNotFound, Unavailable
 
 ALICE = Principal("alice")
 
@@ -68,3 +68,32 @@ async def test_a_session_that_cannot_be_attended_waits_its_turn(
     await stack.ports.sessions.schedule(poisoned.session_id, LONG_AGO)
     assert await stack.core.sweeper.sweep() == 1
     assert await stack.core.sweeper.sweep() == 0
+
+
+@pytest.mark.parametrize("how", ["sweep", "complete"])
+async def test_another_store_than_yesterday_s_closes_no_session(stack: Stack, how: str) -> None:
+    await stack.core.sweeper.sweep()
+    session = await created(stack, "a")
+    right = stack.ports
+
+    async def unknown_upload(*_: Any) -> AsyncGenerator[Part, None]:
+        raise NoSuchUpload("Never heard of it.")
+        yield  # pragma: no cover
+
+    async def unknown_session(*_: Any) -> None:
+        raise SessionNotFound
+
+    stack.reconnect(
+        storage=Around(right.storage, list_parts=unknown_upload),
+        sidecars=Around(right.sidecars, read=unknown_session),
+    )
+    if how == "sweep":
+        await stack.ports.sessions.schedule(session.session_id, LONG_AGO)
+        await stack.core.sweeper.sweep()
+    else:
+        with pytest.raises(Unavailable) as caught:
+            await stack.core.service.complete(ALICE, session.session_id)
+        assert caught.value.code == "storage_misconfigured"
+        assert caught.value.hint
+    stack.reconnect(storage=right.storage, sidecars=right.sidecars)
+    assert (await stack.core.service.get(ALICE, session.session_id)).state is State.OPEN
