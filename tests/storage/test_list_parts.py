@@ -154,7 +154,10 @@ async def answer_like_a_store(request: Any, writer: asyncio.StreamWriter) -> Non
     marker = int(request.query.get("part-number-marker", 0))
     assert request.query["max-parts"] == "1000"
     body = PAGES[marker]
-    writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+    # The stub hangs up after each answer; a client that is not told may send its next request
+    # into the closing connection.
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    writer.write(head.encode() + body)
 
 
 async def quietest(work: Callable[[], Awaitable[Any]]) -> tuple[float, Any]:
