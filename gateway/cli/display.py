@@ -54,6 +54,8 @@ def describe(progress: Progress, speed: float) -> str:
         return figures
     if progress.phase == "verifying" and progress.fraction is not None:
         return f"verifying, {progress.fraction:.0%}"
+    if progress.phase == "done":
+        return f"{human_size(size)}, done"
     return progress.phase
 
 

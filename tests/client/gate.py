@@ -86,14 +86,16 @@ class Uploading:
             self.uploader = Uploader(client, UploadOptions(**given))
             return await self.uploader.upload(file)
 
-    async def interrupt(self, file: Path, *, after: int, **options: Any) -> None:
-        """Upload until so many parts are stored, and then cancel as Ctrl-C does."""
+    async def interrupt(self, file: Path, *, after: int, heard: int = 0, **options: Any) -> None:
+        """Upload until so many parts are stored, and heard of, and then cancel as Ctrl-C does."""
         task = asyncio.create_task(self.run(file, **options))
         try:
             async with asyncio.timeout(30):
                 while len(self.gate.store.stored) < after:
                     await self.gate.store.part_stored.wait()
                     self.gate.store.part_stored.clear()
+                while self.uploader is None or self.uploader.sent.parts < heard:
+                    await asyncio.sleep(0)
         finally:
             task.cancel()
             await asyncio.wait([task])

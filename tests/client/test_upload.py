@@ -111,7 +111,7 @@ class TestResuming:
         self, uploading: Uploading, tmp_path: Path
     ) -> None:
         write_file(tmp_path / "file.bin", 6 * PART)
-        await uploading.interrupt(tmp_path / "file.bin", after=2)
+        await uploading.interrupt(tmp_path / "file.bin", after=2, heard=1)
         assert uploading.uploader is not None
         async with uploading.gate.client() as client:
             session = await client.get(uploading.uploader.progress.session_id)
