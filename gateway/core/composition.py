@@ -55,6 +55,13 @@ def compose(ports: Ports, options: CoreOptions) -> Core:
         reconciler=reconciler,
         options=options.completer,
     )
+    freezer = Freezer(
+        storage=ports.storage,
+        sessions=ports.sessions,
+        clock=ports.clock,
+        reconciler=reconciler,
+        completer=completer,
+    )
     sweeper = Sweeper(
         storage=ports.storage,
         sessions=ports.sessions,
@@ -62,6 +69,7 @@ def compose(ports: Ports, options: CoreOptions) -> Core:
         leases=ports.leases,
         clock=ports.clock,
         reconciler=reconciler,
+        freezer=freezer,
         completer=completer,
         options=options.sweeper,
     )
@@ -73,13 +81,6 @@ def compose(ports: Ports, options: CoreOptions) -> Core:
         clock=ports.clock,
         reconciler=reconciler,
         options=options.creator,
-    )
-    freezer = Freezer(
-        storage=ports.storage,
-        sessions=ports.sessions,
-        clock=ports.clock,
-        reconciler=reconciler,
-        completer=completer,
     )
     service = UploadService(
         storage=ports.storage,

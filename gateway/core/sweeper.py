@@ -11,7 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from gateway.core.completer import LOST, Completer
+from gateway.core.completer import Completer
+from gateway.core.freezer import Freezer
 from gateway.core.lifecycle import CLOSED, RECHECK_AFTER, UNSETTLED, Trigger, advance
 from gateway.core.model import State, UploadSession
 from gateway.core.ports import Clock, Leases, SessionStore, Sidecar, Sidecars, Storage
@@ -53,6 +54,7 @@ class Sweeper:
         leases: Leases,
         clock: Clock,
         reconciler: Reconciler,
+        freezer: Freezer,
         completer: Completer,
         options: SweeperOptions | None = None,
     ) -> None:
@@ -62,6 +64,7 @@ class Sweeper:
         self._leases = leases
         self._clock = clock
         self._reconciler = reconciler
+        self._freezer = freezer
         self._completer = completer
         self._options = options or SweeperOptions()
 
@@ -201,11 +204,7 @@ class Sweeper:
     async def _attend_open(self, session: UploadSession) -> None:
         now = self._clock.now()
         if await self._reconciler.find_stamped(session) is not None:
-            # Completed behind our back: adopt the object, and verify it like any other.
-            session = await self._reconciler.recall_completion(session)
-            after, event = advance(session, Trigger.COMPLETE, now)
-            await self._sessions.save(after, event)
-            self._completer.start(session.session_id)
+            await self._freezer.adopt(session)
             return
         if now >= session.expires_at + self._options.grace:
             after, event = advance(session, Trigger.EXPIRE, now)
@@ -214,11 +213,9 @@ class Sweeper:
         try:
             await self._reconciler.reconcile(session)
         except NoSuchUpload:
-            if await self._reconciler.find_stamped(session) is not None:
-                raise  # It was completed just now; the next round adopts it.
-            await self._reconciler.check_store(session)
-            after, event = advance(session, Trigger.LOST, now, error=LOST)
-            await self.clear(await self._sessions.save(after, event))
+            session = await self._freezer.close_or_adopt(session)
+            if session.state in CLOSED:
+                await self.clear(session)
             return
         await self._sessions.schedule(
             session.session_id, min(now + RECHECK_AFTER, session.expires_at + self._options.grace)
