@@ -36,19 +36,23 @@ class FileDigests:
         self.algorithm = session.checksum_algorithm
         self._source = source
         self._executor = executor
-        self._names = (self.algorithm, CONTROL, *(["md5"] if session.part_etag_is_md5 else []))
+        self._etag_is_md5 = session.part_etag_is_md5
         self._known: dict[int, PartDigest] = {}
 
-    async def part(self, number: int) -> PartDigest:
-        """Return the digests of one part. Raises as `SourceFile.digest` does."""
+    async def part(self, number: int, *, compare_etag: bool = False) -> PartDigest:
+        """Return the digests of one part. Raises as `SourceFile.digest` does.
+
+        `compare_etag` asks for the MD5 too, where this store's part ETags are MD5s. It takes
+        thirty times as long as the checksums, and new parts have no use for it.
+        """
+        wants_md5 = compare_etag and self._etag_is_md5
         known = self._known.get(number)
-        if known is None:
-            known = self._known[number] = await self.hash_again(number)
+        if known is None or (wants_md5 and known.md5 is None):
+            known = self._known[number] = await self._hash(number, md5=wants_md5)
         return known
 
-    async def hash_again(self, number: int) -> PartDigest:
-        """Read and hash a part whatever is known of it, in a thread."""
-        names = tuple(dict.fromkeys(self._names))
+    async def _hash(self, number: int, *, md5: bool) -> PartDigest:
+        names = tuple(dict.fromkeys((self.algorithm, CONTROL, *(["md5"] if md5 else []))))
         values = await asyncio.get_running_loop().run_in_executor(
             self._executor,
             self._source.digest,
@@ -57,16 +61,15 @@ class FileDigests:
             names,
         )
         named = dict(zip(names, values, strict=True))
-        md5 = named.get("md5")
         return PartDigest(
             checksum=named[self.algorithm],
             control=named[CONTROL],
-            md5=None if md5 is None else base64.b64decode(md5).hex(),
+            md5=base64.b64decode(named["md5"]).hex() if md5 else None,
         )
 
     async def check_all(self) -> None:
         """Read the whole file once more. Raises Conflict (`file_changed`) if it says otherwise."""
-        await self._each(self._check)
+        await self._each(self.check)
 
     async def whole(self) -> Mapping[str, Checksum]:
         """Return the whole file's checksums by algorithm, hashing only parts that were not yet."""
@@ -87,8 +90,10 @@ class FileDigests:
         known = self._known[number]
         return known.checksum if name == self.algorithm else known.control
 
-    async def _check(self, number: int) -> None:
-        if await self.hash_again(number) != await self.part(number):
+    async def check(self, number: int) -> None:
+        """Read a part once more. Raises Conflict (`file_changed`) if it says otherwise."""
+        known = await self.part(number)
+        if await self._hash(number, md5=known.md5 is not None) != known:
             raise self._source.changed()
 
     async def _each(self, work: Callable[[int], Awaitable[object]]) -> None:

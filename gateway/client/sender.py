@@ -185,8 +185,7 @@ class Sender:
         _log.info("The store refused part %d (%s): %s.", job.number, refused, remedy.value)
         if remedy is Remedy.READ_AGAIN:
             # Either the file has changed since it was hashed, or bytes are damaged on the way.
-            if await self.digests.hash_again(job.number) != job.digest:
-                raise self.source.changed()
+            await self.digests.check(job.number)
         elif remedy is Remedy.SIGN_AGAIN:
             job.signed = None
         if count > 1:

@@ -131,7 +131,9 @@ class Transfer:
             number = self._todo.popleft()
             # In a later round all digests are known, and nothing else would let others run.
             await asyncio.sleep(0)
-            self._judge(number, await self._sender.digests.part(number))
+            stored = self._stored.get(number)
+            nameless = stored is not None and stored.checksum is None
+            self._judge(number, await self._sender.digests.part(number, compare_etag=nameless))
 
     def _judge(self, number: int, digest: PartDigest) -> None:
         stored = self._stored.get(number)
