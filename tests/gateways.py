@@ -67,8 +67,15 @@ class FakeService:
         self._note("parts", principal, session_id)
         return self.known_parts
 
-    async def sign(self, principal: Any, session_id: str, parts: Sequence[Any]) -> list[SignedPart]:
-        self._note("sign", principal, session_id, parts)
+    async def sign(
+        self,
+        principal: Any,
+        session_id: str,
+        parts: Sequence[Any],
+        *,
+        expires_in: int | None = None,
+    ) -> list[SignedPart]:
+        self._note("sign", principal, session_id, parts, expires_in=expires_in)
         return [
             SignedPart(part.number, f"https://s3.example/{part.number}", {}, 10, NOW)
             for part in parts

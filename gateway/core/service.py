@@ -145,11 +145,17 @@ class UploadService:
         return (await self._sessions.parts(session_id)).parts
 
     async def sign(
-        self, principal: Principal, session_id: str, parts: Sequence[PartToSign]
+        self,
+        principal: Principal,
+        session_id: str,
+        parts: Sequence[PartToSign],
+        *,
+        expires_in: int | None = None,
     ) -> list[SignedPart]:
         """Presign PUTs, binding size and checksum; asking again is free.
 
-        Raises Conflict `part_conflict` where another checksum is recorded for a part and the
+        `expires_in` is the life in seconds, from 1, of which a client wants no more than it will
+        use; never longer than `url_lifetime`, which it is without. Raises Conflict `part_conflict` where another checksum is recorded for a part and the
         request does not say `replace`; what require_open raises; InvalidRequest.
         """
         session = await self._load(principal, WRITE, session_id)
@@ -161,6 +167,14 @@ class UploadService:
                 hint="Ask for the next ones when these are on their way.",
             )
         refuse_duplicates([part.number for part in parts])
+        life = self._options.url_lifetime
+        if expires_in is not None:
+            if expires_in < 1:
+                raise InvalidRequest(
+                    "expires_in is a whole number of seconds, from 1.",
+                    hint="Leave it out for the longest life that this gateway gives.",
+                )
+            life = min(life, expires_in)
         sized = [_sized(session, part) for part in parts]
         if _needs_checksums(session) and any(part.checksum is None for part in sized):
             raise InvalidRequest(
@@ -174,7 +188,7 @@ class UploadService:
             session.upload,
             sized if bound else [PartToSign(part.number, part.size) for part in sized],
             algorithm=session.checksum_algorithm,
-            expires_in=self._options.url_lifetime,
+            expires_in=life,
         )
 
     async def sign_first(

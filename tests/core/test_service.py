@@ -346,6 +346,24 @@ class TestSign:
             await stack.core.service.sign(ALICE, session.session_id, [PartToSign(1)])
         assert caught.value.code == "checksum_required"
 
+    @pytest.mark.parametrize(("wanted", "life"), [(None, 900), (1, 1), (60, 60), (901, 900)])
+    async def test_a_client_may_want_a_shorter_life_but_no_longer_one(
+        self, stack: Stack, wanted: int | None, life: int
+    ) -> None:
+        session = await created(stack)
+        [signed] = await stack.core.service.sign(
+            ALICE, session.session_id, [PartToSign(1)], expires_in=wanted
+        )
+        assert URL(signed.url).query["X-Amz-Expires"] == str(life)
+
+    @pytest.mark.parametrize("wanted", [0, -1])
+    async def test_a_life_of_no_time_is_refused(self, stack: Stack, wanted: int) -> None:
+        session = await created(stack)
+        with pytest.raises(InvalidRequest, match="expires_in"):
+            await stack.core.service.sign(
+                ALICE, session.session_id, [PartToSign(1)], expires_in=wanted
+            )
+
     async def test_at_most_a_thousand_at_a_time(self, stack: Stack) -> None:
         session = await created(stack, size=None)
         parts = [PartToSign(number) for number in range(1, 1002)]

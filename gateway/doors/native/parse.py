@@ -94,6 +94,9 @@ class SignBody(Wire):
     ) = None
     from_: int | None = Field(None, alias="from")
     count: int | None = Field(None, ge=1, le=MAX_PARTS_A_CALL)
+    expires_in: int | None = Field(
+        None, description="life of the URLs in seconds, from 1; url_lifetime at most, and without"
+    )
 
     def to_core(self) -> list[PartToSign]:
         """Return the parts, or raise InvalidRequest unless exactly one of the two forms came."""

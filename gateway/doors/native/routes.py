@@ -143,7 +143,9 @@ class NativeDoor(Door):
         """Presign PUTs of parts."""
         session_id = parse.session_id(request)
         body = await read_json(request, parse.SignBody, limit=PARTS_LIMIT)
-        parts = await self._service.sign(request[PRINCIPAL], session_id, body.to_core())
+        parts = await self._service.sign(
+            request[PRINCIPAL], session_id, body.to_core(), expires_in=body.expires_in
+        )
         return render.json_response(
             {
                 "parts": render.signed_documents(parts),

@@ -184,8 +184,11 @@ async def test_sign_takes_parts_or_a_range(gateway: Serving, service: FakeServic
         "expires_at": "2026-11-21T12:00:00.000Z",
     }
     assert answer["server_time"] == "2026-11-21T12:00:00.000Z"
-    await call(gateway, "POST", f"{HERE}/parts/sign", json={"from": 4, "count": 2})
+    assert service.calls[-1][2] == {"expires_in": None}
+    body = {"from": 4, "count": 2, "expires_in": 60}
+    await call(gateway, "POST", f"{HERE}/parts/sign", json=body)
     assert service.calls[-1][1][2] == [PartToSign(4), PartToSign(5)]
+    assert service.calls[-1][2] == {"expires_in": 60}
 
 
 @pytest.mark.parametrize(
@@ -207,6 +210,8 @@ async def test_sign_takes_parts_or_a_range(gateway: Serving, service: FakeServic
         {"parts": [1]},
         {"parts": "1-3"},
         {"parts": [{"part_number": 1, "replace": "yes"}]},
+        {"parts": [{"part_number": 1}], "expires_in": "60"},
+        {"parts": [{"part_number": 1}], "expires_in": 60.0},
     ],
 )
 async def test_sign_refuses_what_is_neither(
