@@ -5,7 +5,6 @@ uses `s3`; its credentials come from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY an
 Tests that kill or pause a store take `seaweed`, or start their own.
 """
 
-import asyncio
 import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -13,7 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 import minio
 import pytest
 import pytest_asyncio
-from servers import S3Target, oracle_for, remove_bucket
+from servers import S3Target, new_bucket, oracle_for
 from stack import Stack, running_stack
 
 from gateway.embedded import Seaweed, Valkey
@@ -83,10 +82,8 @@ def oracle(s3: S3Target) -> Iterator[minio.Minio]:
 @pytest_asyncio.fixture
 async def bucket(oracle: minio.Minio) -> AsyncIterator[str]:
     """Make a new bucket, and remove it afterwards with all that is in it."""
-    name = f"test-{uuid.uuid4().hex}"
-    await asyncio.to_thread(oracle.make_bucket, name)
-    yield name
-    await asyncio.to_thread(remove_bucket, oracle, name)
+    async with new_bucket(oracle) as name:
+        yield name
 
 
 @pytest_asyncio.fixture

@@ -7,7 +7,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,12 @@ import aiohttp
 import orjson
 import redis.asyncio
 from faults.proxy import StoreProxy
+from faults.servers import GatewayProcess
 from servers import S3Target
 
-from gateway.embedded import Valkey, free_port
+from gateway.embedded import Valkey
 
 TOKEN = "a-token-of-the-tests"
-_READY_SECONDS = 30
 
 
 class Command:
@@ -52,20 +52,23 @@ class Deployment:
     """What a test has in hand: the proxy, the API, and the means to kill things."""
 
     def __init__(
-        self, proxy: StoreProxy, valkey: Valkey, s3: S3Target, bucket: str, home: Path
+        self,
+        proxy: StoreProxy,
+        valkey: Valkey,
+        s3: S3Target,
+        bucket: str,
+        home: Path,
+        *,
+        settings: Mapping[str, str],
     ) -> None:
         self.proxy = proxy
         self.valkey = valkey
-        self.url = f"http://127.0.0.1:{free_port()}"
         self._home = home
-        self._gateway: asyncio.subprocess.Process | None = None
         self._environment = {
             **os.environ,
             "HOME": str(home),
             "GW_STATE_DIR": str(home / "state"),
-            "GW_SERVER": self.url,
             "GW_TOKEN": TOKEN,
-            "GW_PORT": self.url.rpartition(":")[2],
             "GW_S3_ENDPOINT": s3.endpoint,
             "GW_S3_PUBLIC_ENDPOINT": proxy.url,
             "GW_S3_REGION": s3.region,
@@ -73,41 +76,32 @@ class Deployment:
             "GW_S3_ACCESS_KEY_ID": s3.access_key_id,
             "GW_S3_SECRET_ACCESS_KEY": s3.secret_access_key,
             "GW_REDIS_URL": valkey.url,
+            **settings,
         }
+        self.gateway = self.another_gateway()
+        self.url = self.gateway.url
+        self._environment["GW_SERVER"] = self.url
+
+    def another_gateway(self) -> GatewayProcess:
+        """Give one more gateway on the same Redis and store, not started yet."""
+        return GatewayProcess(_gateway("serve"), self._environment, self._home / "gateway.log")
 
     async def start_gateway(self) -> None:
         """Start `gateway serve`, and return when it says that it is ready."""
-        log = (self._home / "gateway.log").open("ab")
-        with log:
-            self._gateway = await asyncio.create_subprocess_exec(
-                *_gateway("serve"), env=self._environment, stdout=log, stderr=log
-            )
-        async with asyncio.timeout(_READY_SECONDS), aiohttp.ClientSession() as http:
-            while True:
-                assert self._gateway.returncode is None, self.log
-                with suppress(aiohttp.ClientConnectionError):
-                    async with http.get(f"{self.url}/readyz") as answer:
-                        if answer.ok:
-                            return
-                await asyncio.sleep(0.05)
+        await self.gateway.start()
 
     async def kill_gateway(self) -> None:
         """SIGKILL the gateway."""
-        assert self._gateway is not None
-        self._gateway.kill()
-        await self._gateway.wait()
+        await self.gateway.kill()
 
     async def stop_gateway(self) -> int:
         """SIGTERM the gateway, and return its exit code."""
-        assert self._gateway is not None
-        with suppress(ProcessLookupError):
-            self._gateway.terminate()
-        return await self._gateway.wait()
+        return await self.gateway.stop()
 
     @property
     def log(self) -> str:
         """What the gateway has logged so far."""
-        return (self._home / "gateway.log").read_text()
+        return self.gateway.log
 
     async def empty_redis(self) -> None:
         """Let Valkey forget everything, as a restart without its file would."""
@@ -147,13 +141,21 @@ class Deployment:
 
 
 @asynccontextmanager
-async def deployment(s3: S3Target, bucket: str, home: Path) -> AsyncIterator[Deployment]:
-    """Start all of it, and leave nothing behind."""
+async def deployment(
+    s3: S3Target, bucket: str, home: Path, *, between: bool = False, **settings: str
+) -> AsyncIterator[Deployment]:
+    """Start all of it, and leave nothing behind.
+
+    The proxy stands between clients and the store, and with `between` also between the gateway
+    and the store. `settings` are further GW_ variables.
+    """
     async with (
         StoreProxy(s3.endpoint).running() as proxy,
         Valkey(home / "valkey") as valkey,
     ):
-        running = Deployment(proxy, valkey, s3, bucket, home)
+        if between:
+            settings["GW_S3_ENDPOINT"] = proxy.url
+        running = Deployment(proxy, valkey, s3, bucket, home, settings=settings)
         await running.start_gateway()
         try:
             yield running

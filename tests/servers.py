@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,6 +43,17 @@ def oracle_for(target: S3Target) -> Iterator[minio.Minio]:
         )
     finally:
         pool.clear()
+
+
+@contextlib.asynccontextmanager
+async def new_bucket(client: minio.Minio) -> AsyncIterator[str]:
+    """Make a new bucket, and remove it afterwards with all that is in it."""
+    name = f"test-{uuid.uuid4().hex}"
+    await asyncio.to_thread(client.make_bucket, name)
+    try:
+        yield name
+    finally:
+        await asyncio.to_thread(remove_bucket, client, name)
 
 
 def remove_bucket(client: minio.Minio, bucket: str) -> None:
