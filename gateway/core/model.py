@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Literal, TypeAlias
 
 from gateway.core.checksums import PREFERENCE, Checksum
 from gateway.core.plan import PartLimits, PartPlan, format_ranges, missing
@@ -53,7 +54,9 @@ class VerifiedBy(StrEnum):
     CLIENT_FILE = "client_file"
 
 
-_PHASES = {
+Phase: TypeAlias = Literal["uploading", "completing", "verifying", "done"]
+
+_PHASES: Mapping[State, Phase] = {
     State.OPEN: "uploading",
     State.COMPLETING: "completing",
     State.VERIFYING: "verifying",
@@ -225,7 +228,7 @@ class UploadSession:
         return format_ranges(missing(plan, self.progress.numbers()))
 
     @property
-    def phase(self) -> str:
+    def phase(self) -> Phase:
         """What is going on, in the word that clients show: uploading ... done."""
         return _PHASES.get(self.state, "done")
 

@@ -8,10 +8,14 @@ import math
 from collections.abc import Mapping
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
 from aiohttp import hdrs, web
+from pydantic import Field
+
+# pydantic takes it on Python 3.11 from there only.
+from typing_extensions import TypedDict
 
 from gateway.errors import (
     Forbidden,
@@ -28,6 +32,21 @@ from gateway.errors import (
 )
 
 PROBLEM_TYPE = "application/problem+json"
+
+
+class ProblemDocument(TypedDict):
+    """The native form of an error: flat, and a problem of RFC 9457."""
+
+    type: Annotated[str, Field(json_schema_extra={"const": "about:blank"})]
+    title: Annotated[str, Field(description="the status in words")]
+    status: Annotated[int, Field(ge=400, le=599)]
+    code: Annotated[str, Field(description="stable: what programs match on")]
+    message: Annotated[str, Field(description="what is wrong, in a sentence")]
+    hint: Annotated[str, Field(description="what to do about it; may be empty")]
+    retryable: Annotated[bool, Field(description="the same call may succeed later")]
+    request_id: Annotated[str, Field(description="names the request in the gateway's logs")]
+    details: Annotated[dict[str, Any], Field(description="facts, by the code")]
+
 
 STATUSES: Mapping[str, int] = MappingProxyType(
     {
@@ -102,7 +121,7 @@ def error_headers(error: GatewayError) -> dict[str, str]:
     return headers
 
 
-def problem(error: GatewayError, request_id: str) -> dict[str, Any]:
+def problem(error: GatewayError, request_id: str) -> ProblemDocument:
     """Return the native form of an error (RFC 9457), JSON-ready."""
     status = status_of(error)
     return {

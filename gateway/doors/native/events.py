@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
 import structlog
@@ -18,6 +17,7 @@ from aiohttp_sse import EventSourceResponse
 
 from gateway.core.lifecycle import SETTLED
 from gateway.core.model import UploadSession
+from gateway.doors.native import answers
 from gateway.doors.native.render import progress_document
 from gateway.errors import GatewayError, Unavailable
 
@@ -59,7 +59,7 @@ class EventStreams:
         self,
         request: web.Request,
         sessions: AsyncGenerator[UploadSession, None],
-        document: Callable[[UploadSession], dict[str, Any]],
+        document: Callable[[UploadSession], answers.Session],
     ) -> web.StreamResponse:
         """Send the sessions as they come. Errors before the first one are raised."""
         if self._stopped or len(self._running) >= self._options.limit:
@@ -117,10 +117,12 @@ async def _send(
     response: EventSourceResponse,
     first: UploadSession,
     sessions: AsyncIterator[UploadSession],
-    document: Callable[[UploadSession], dict[str, Any]],
+    document: Callable[[UploadSession], answers.Session],
     known: str | None,
 ) -> None:
-    async def tell(name: str, session: UploadSession, data: dict[str, Any]) -> None:
+    async def tell(
+        name: str, session: UploadSession, data: answers.Session | answers.Progress
+    ) -> None:
         await response.send(orjson.dumps(data).decode(), id=_event_id(session), event=name)
 
     before = first

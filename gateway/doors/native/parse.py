@@ -12,7 +12,6 @@ from gateway.core.model import (
     Acknowledged,
     NewUpload,
     PartToSign,
-    State,
     check_session_id,
 )
 from gateway.core.plan import MAX_PART_NUMBER
@@ -21,15 +20,6 @@ from gateway.web.bodies import Wire
 
 MAX_PARTS_A_CALL = 1000
 """How many parts one call signs or acknowledges."""
-MAX_LISTED_SESSIONS = 200
-DEFAULT_LISTED_SESSIONS = 50
-DEFAULT_LISTED_PARTS = 1000
-MAX_WAIT = 60
-DEFAULT_WAIT = 10.0
-MAX_CURSOR = 512
-
-_DECIMAL = re.compile(r"[0-9]{1,9}", re.ASCII)
-_SECONDS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,6})?", re.ASCII)
 
 
 class ChecksumBody(Wire):
@@ -171,54 +161,6 @@ def idempotency_key(request: web.Request) -> str | None:
     return values[0] if values else None
 
 
-def text(request: web.Request, name: str, *, longest: int) -> str | None:
-    """Return a query parameter, None where it is absent or empty."""
-    values = request.query.getall(name, [])
-    if len(values) > 1 or any(len(value) > longest for value in values):
-        raise _bad_query(name, f"Send {name} once, with at most {longest} characters.")
-    return values[0] if values and values[0] else None
-
-
-def integer(request: web.Request, name: str, *, default: int, least: int, most: int) -> int:
-    """Return a whole number from the query, within its limits."""
-    value = text(request, name, longest=20)
-    if value is None:
-        return default
-    if not _DECIMAL.fullmatch(value) or not least <= int(value) <= most:
-        raise _bad_query(name, f"Send {name} as a whole number from {least} to {most}.")
-    return int(value)
-
-
-def wait(request: web.Request) -> float:
-    """Return how many seconds a completion may be waited for."""
-    value = text(request, "wait", longest=20)
-    if value is None:
-        return DEFAULT_WAIT
-    if not _SECONDS.fullmatch(value) or float(value) > MAX_WAIT:
-        raise _bad_query("wait", f"Send wait as seconds from 0 to {MAX_WAIT}.")
-    return float(value)
-
-
-def states(request: web.Request) -> frozenset[State] | None:
-    """Return the states asked for, or None for all."""
-    value = text(request, "state", longest=200)
-    if value is None:
-        return None
-    try:
-        return frozenset(State(name) for name in value.split(","))
-    except ValueError:
-        known = ", ".join(state.value for state in State)
-        raise _bad_query("state", f"Send some of {known}, with commas between.") from None
-
-
-def flag(request: web.Request, name: str) -> bool:
-    """Return whether the query says NAME=1."""
-    value = text(request, name, longest=20)
-    if value not in {None, "0", "1"}:
-        raise _bad_query(name, f"Send {name}=1, or leave it out.")
-    return value == "1"
-
-
 def wants_json(request: web.Request) -> bool:
     """Return whether Accept names JSON; a browser that navigates does not."""
     accepted = ",".join(request.headers.getall("Accept", []))
@@ -228,12 +170,3 @@ def wants_json(request: web.Request) -> bool:
         if media_type == "application/json" and not refused:
             return True
     return False
-
-
-def _bad_query(name: str, hint: str) -> InvalidRequest:
-    return InvalidRequest(
-        f"The query parameter {name} is not valid.",
-        code="invalid_query",
-        hint=hint,
-        details={"parameter": name},
-    )

@@ -1,14 +1,23 @@
 """From the core's values to the JSON of the native API."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import orjson
 from aiohttp import web
 
-from gateway.core.checksums import PREFERENCE
-from gateway.core.model import Part, SignedPart, StorageLimits, StoredObject, UploadSession
+from gateway.core.checksums import PREFERENCE, Checksum
+from gateway.core.model import (
+    Part,
+    Problem,
+    SignedPart,
+    StorageLimits,
+    StoredObject,
+    UploadSession,
+)
 from gateway.core.record import time_to_text
+from gateway.doors.native import answers
 
 
 def json_response(
@@ -23,11 +32,11 @@ def json_response(
     )
 
 
-def session_document(session: UploadSession, limits: StorageLimits) -> dict[str, Any]:
+def session_document(session: UploadSession, limits: StorageLimits) -> answers.Session:
     """Return the session as clients see it: times in RFC 3339, sizes in bytes."""
     return {
         "session_id": session.session_id,
-        "state": session.state.value,
+        "state": session.state,
         "filename": session.filename,
         "content_type": session.content_type,
         "size": session.size,
@@ -40,32 +49,20 @@ def session_document(session: UploadSession, limits: StorageLimits) -> dict[str,
         "phase": session.phase,
         "fraction": session.fraction,
         "checksum_algorithm": session.checksum_algorithm,
-        "checksum": (
-            {"algorithm": session.checksum.algorithm, "value": session.checksum.value}
-            if session.checksum
-            else None
-        ),
-        "verified_by": session.verified_by.value if session.verified_by else None,
+        "checksum": _checksum(session.checksum) if session.checksum else None,
+        "verified_by": session.verified_by,
         "fingerprint": session.fingerprint,
         "metadata": dict(session.metadata),
         "created_at": time_to_text(session.created_at),
         "updated_at": time_to_text(session.updated_at),
         "expires_at": time_to_text(session.expires_at),
         "object": _object(session.object) if session.object else None,
-        "error": (
-            {
-                "code": session.error.code,
-                "message": session.error.message,
-                "hint": session.error.hint,
-            }
-            if session.error
-            else None
-        ),
+        "error": _error(session.error) if session.error else None,
         "part_etag_is_md5": limits.part_etag_is_md5,
     }
 
 
-def progress_document(session: UploadSession) -> dict[str, Any]:
+def progress_document(session: UploadSession) -> answers.Progress:
     """Return the figures that change while a session does not."""
     return {
         "received_bytes": session.progress.received_bytes,
@@ -76,8 +73,10 @@ def progress_document(session: UploadSession) -> dict[str, Any]:
     }
 
 
-def signed_documents(parts: Iterable[SignedPart]) -> list[dict[str, Any]]:
+def signed_documents(parts: Iterable[SignedPart]) -> list[answers.SignedPart]:
     """Return presigned parts; the URLs are secrets for as long as they live."""
+    # The parts of one call expire together.
+    text = lru_cache(maxsize=1)(time_to_text)
     return [
         {
             "part_number": part.number,
@@ -85,13 +84,13 @@ def signed_documents(parts: Iterable[SignedPart]) -> list[dict[str, Any]]:
             "method": "PUT",
             "headers": dict(part.headers),
             "size": part.size,
-            "expires_at": time_to_text(part.expires_at),
+            "expires_at": text(part.expires_at),
         }
         for part in parts
     ]
 
 
-def part_document(part: Part) -> dict[str, Any]:
+def part_document(part: Part) -> answers.Part:
     """Return a stored part."""
     return {
         "part_number": part.number,
@@ -101,7 +100,7 @@ def part_document(part: Part) -> dict[str, Any]:
     }
 
 
-def store_document(limits: StorageLimits) -> dict[str, Any]:
+def store_document(limits: StorageLimits) -> answers.Store:
     """Return what the store can do, for clients that plan by it."""
     checksums = [name for name in PREFERENCE if name in limits.part_checksums]
     return {
@@ -117,7 +116,15 @@ def store_document(limits: StorageLimits) -> dict[str, Any]:
     }
 
 
-def _object(stored: StoredObject) -> dict[str, Any]:
+def _checksum(checksum: Checksum) -> answers.Checksum:
+    return {"algorithm": checksum.algorithm, "value": checksum.value}
+
+
+def _error(problem: Problem) -> answers.SessionError:
+    return {"code": problem.code, "message": problem.message, "hint": problem.hint}
+
+
+def _object(stored: StoredObject) -> answers.StoredObject:
     return {
         "bucket": stored.bucket,
         "key": stored.key,

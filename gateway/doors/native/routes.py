@@ -2,21 +2,21 @@
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from aiohttp import hdrs, web
 
 from gateway.core.lifecycle import UNSETTLED
 from gateway.core.model import State, StoredObject, UploadSession
-from gateway.core.plan import MAX_PART_NUMBER
 from gateway.core.record import time_to_text
 from gateway.core.service import UploadService
-from gateway.doors.native import content, parse, render
+from gateway.doors.native import answers, content, parse, query, render
 from gateway.doors.native.events import EventStreams, StreamOptions
 from gateway.errors import Corrupt, GatewayError, Internal, Unavailable
 from gateway.web.bodies import PARTS_LIMIT, expect_later, read_json
 from gateway.web.door import PRINCIPAL, Door
 from gateway.web.errors import REQUEST_ID, problem_response
+from gateway.web.forwarding import front_of
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 # How soon a client should ask again whether a completion is through, in seconds.
@@ -100,39 +100,37 @@ class NativeDoor(Door):
         session, created = await self._service.create(
             principal, body.to_core(parse.idempotency_key(request))
         )
-        document = self._document(session)
+        document: answers.Session = self._document(session)
         if body.sign is not None:
             signed = await self._service.sign_first(principal, session, body.sign)
-            document["parts"] = render.signed_documents(signed)
-            document["server_time"] = time_to_text(self._service.now())
+            with_parts: answers.CreatedSession = {
+                **document,
+                "parts": render.signed_documents(signed),
+                "server_time": time_to_text(self._service.now()),
+            }
+            document = with_parts
         return render.json_response(
             document,
             status=201 if created else 200,
-            headers={hdrs.LOCATION: f"/uploads/{session.session_id}"},
+            headers={
+                hdrs.LOCATION: front_of(request).absolute(request, f"/uploads/{session.session_id}")
+            },
         )
 
     async def find(self, request: web.Request) -> web.StreamResponse:
         """List the caller's sessions, newest first."""
         page = await self._service.find(
             request[PRINCIPAL],
-            states=parse.states(request),
-            fingerprint=parse.text(request, "fingerprint", longest=255),
-            cursor=parse.text(request, "cursor", longest=parse.MAX_CURSOR),
-            limit=parse.integer(
-                request,
-                "limit",
-                default=parse.DEFAULT_LISTED_SESSIONS,
-                least=1,
-                most=parse.MAX_LISTED_SESSIONS,
-            ),
+            states=query.STATE.read(request),
+            fingerprint=query.FINGERPRINT.read(request),
+            cursor=query.SESSION_CURSOR.read(request),
+            limit=query.SESSION_LIMIT.read(request),
         )
-        return render.json_response(
-            {
-                "uploads": [self._document(session) for session in page.sessions],
-                "next_cursor": page.cursor,
-            },
-            headers=_next_link(request, page.cursor),
-        )
+        document: answers.SessionPage = {
+            "uploads": [self._document(session) for session in page.sessions],
+            "next_cursor": page.cursor,
+        }
+        return render.json_response(document, headers=_next_link(request, page.cursor))
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Tell the status."""
@@ -146,12 +144,11 @@ class NativeDoor(Door):
         parts = await self._service.sign(
             request[PRINCIPAL], session_id, body.to_core(), expires_in=body.expires_in
         )
-        return render.json_response(
-            {
-                "parts": render.signed_documents(parts),
-                "server_time": time_to_text(self._service.now()),
-            }
-        )
+        document: answers.SignedParts = {
+            "parts": render.signed_documents(parts),
+            "server_time": time_to_text(self._service.now()),
+        }
+        return render.json_response(document)
 
     async def acknowledge(self, request: web.Request) -> web.StreamResponse:
         """Record stored parts."""
@@ -159,31 +156,29 @@ class NativeDoor(Door):
         body = await read_json(request, parse.AcknowledgeBody, limit=PARTS_LIMIT)
         parts = [part.to_core() for part in body.parts]
         session, outcomes = await self._service.acknowledge(request[PRINCIPAL], session_id, parts)
-        return render.json_response(
-            {
-                "session": self._document(session),
-                "outcomes": [
-                    {"part_number": part.number, "outcome": outcome.value}
-                    for part, outcome in zip(parts, outcomes, strict=True)
-                ],
-            }
-        )
+        document: answers.AcknowledgedParts = {
+            "session": self._document(session),
+            "outcomes": [
+                {"part_number": part.number, "outcome": outcome.value}
+                for part, outcome in zip(parts, outcomes, strict=True)
+            ],
+        }
+        return render.json_response(document)
 
     async def parts(self, request: web.Request) -> web.StreamResponse:
         """List the stored parts by number; the cursor is the last number of the page before."""
         session_id = parse.session_id(request)
-        after = parse.integer(request, "cursor", default=0, least=0, most=MAX_PART_NUMBER)
-        limit = parse.integer(
-            request, "limit", default=parse.DEFAULT_LISTED_PARTS, least=1, most=MAX_PART_NUMBER
-        )
+        after = query.PART_CURSOR.read(request)
+        limit = query.PART_LIMIT.read(request)
         known = await self._service.parts(request[PRINCIPAL], session_id)
         rest = [part for part in known if part.number > after]
         page = rest[:limit]
         cursor = page[-1].number if len(rest) > limit else None
-        return render.json_response(
-            {"parts": [render.part_document(part) for part in page], "next_cursor": cursor},
-            headers=_next_link(request, cursor),
-        )
+        document: answers.PartPage = {
+            "parts": [render.part_document(part) for part in page],
+            "next_cursor": cursor,
+        }
+        return render.json_response(document, headers=_next_link(request, cursor))
 
     async def report_in_flight(self, request: web.Request) -> web.StreamResponse:
         """Take a client's count of bytes on the way."""
@@ -195,7 +190,7 @@ class NativeDoor(Door):
     async def complete(self, request: web.Request) -> web.StreamResponse:
         """Complete and verify: 200 when it is through, 202 while it is under way."""
         session_id = parse.session_id(request)
-        wait = parse.wait(request)
+        wait = query.WAIT.read(request)
         body = await read_json(request, parse.CompleteBody, limit=PARTS_LIMIT, optional=True)
         session = await self._service.complete(
             request[PRINCIPAL],
@@ -220,7 +215,7 @@ class NativeDoor(Door):
     async def content(self, request: web.Request) -> web.StreamResponse:
         """Lead to the bytes: by redirection, as JSON, or relayed. HEAD describes them itself."""
         principal, session_id = request[PRINCIPAL], parse.session_id(request)
-        relayed = parse.flag(request, "relay")
+        relayed = query.RELAY.read(request)
         found = await self._service.content_url(principal, session_id)
         stored = found.session.object
         if stored is None:
@@ -232,7 +227,7 @@ class NativeDoor(Door):
             return await self._relay(request, found.session, stored)
         headers: dict[str, str] = {hdrs.VARY: hdrs.ACCEPT}
         if parse.wants_json(request):
-            document = {
+            document: answers.ContentAddress = {
                 "url": found.url,
                 "expires_at": time_to_text(found.expires_at),
                 "filename": found.session.filename,
@@ -245,14 +240,13 @@ class NativeDoor(Door):
 
     async def version(self, _request: web.Request) -> web.StreamResponse:
         """Tell what runs here and what its store can do."""
-        return render.json_response(
-            {
-                "name": "multipart-gateway",
-                "version": self._options.version,
-                "server_time": time_to_text(self._service.now()),
-                "store": render.store_document(self._service.limits),
-            }
-        )
+        document: answers.Version = {
+            "name": "multipart-gateway",
+            "version": self._options.version,
+            "server_time": time_to_text(self._service.now()),
+            "store": render.store_document(self._service.limits),
+        }
+        return render.json_response(document)
 
     async def _relay(
         self, request: web.Request, session: UploadSession, stored: StoredObject
@@ -274,7 +268,7 @@ class NativeDoor(Door):
         finally:
             self._relays -= 1
 
-    def _document(self, session: UploadSession) -> dict[str, Any]:
+    def _document(self, session: UploadSession) -> answers.Session:
         return render.session_document(session, self._service.limits)
 
     def _completion(self, session: UploadSession) -> web.StreamResponse:
