@@ -116,11 +116,11 @@ class Freezer:
         return session
 
 
-def part_length(session: UploadSession, number: int) -> int:
+def part_length(plan: PartPlan, number: int) -> int:
     """Return how many bytes a part has, or InvalidRequest for a number outside the plan."""
     # Until its file's size is known, a part is taken to be full; ListParts corrects the last one.
-    length = session.plan.part_length(number)
-    return session.part_size if length is None else length
+    length = plan.part_length(number)
+    return plan.part_size if length is None else length
 
 
 def refuse_duplicates(numbers: Sequence[int]) -> None:
@@ -134,7 +134,7 @@ def refuse_duplicates(numbers: Sequence[int]) -> None:
 
 
 def _recorded(session: UploadSession, part: Acknowledged) -> Part:
-    size = part_length(session, part.number)
+    size = part_length(session.plan, part.number)
     etag = part.etag.strip().removeprefix('"').removesuffix('"')
     if not etag or len(etag) > _MAX_ETAG or not etag.isprintable():
         raise InvalidRequest(

@@ -10,7 +10,7 @@ S3's limits are those of "Amazon S3 multipart upload limits"
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeGuard
 
 from gateway.errors import InvalidRequest, TooLarge
@@ -72,24 +72,22 @@ class PartPlan:
     size: int | None
     part_size: int
     max_parts: int = MAX_PART_NUMBER
+    part_count: int | None = field(init=False, repr=False, compare=False)
+    """How many parts the whole file has, at least one; None while the size is unknown."""
+    last_number: int = field(init=False, repr=False, compare=False)
+    """The highest legal part number: that of the last part, or the most the store takes."""
 
     def __post_init__(self) -> None:
         if self.part_size < 1 or (self.size is not None and self.size < 0):
             raise ValueError("A plan needs a positive part size and no negative size.")
         if not 1 <= self.max_parts <= MAX_PART_NUMBER:
             raise ValueError(f"max_parts must lie between 1 and {MAX_PART_NUMBER}.")
+        # Counted once: signing asks for them with every part.
+        count = None if self.size is None else max(1, _ceil_div(self.size, self.part_size))
+        object.__setattr__(self, "part_count", count)
+        object.__setattr__(self, "last_number", count or self.max_parts)
         if self.last_number > self.max_parts:
             raise ValueError("A plan has no more parts than the store takes.")
-
-    @property
-    def part_count(self) -> int | None:
-        """How many parts the whole file has, at least one; None while the size is unknown."""
-        return None if self.size is None else max(1, _ceil_div(self.size, self.part_size))
-
-    @property
-    def last_number(self) -> int:
-        """The highest legal part number: that of the last part, or the most the store takes."""
-        return self.part_count or self.max_parts
 
     def offset(self, number: int) -> int:
         """Where this part starts in the file. Raises InvalidRequest as `check_number` does."""

@@ -29,6 +29,7 @@ from gateway.core.model import (
     UploadSession,
     check_session_id,
 )
+from gateway.core.plan import PartPlan
 from gateway.core.ports import (
     Clock,
     ObjectStore,
@@ -175,7 +176,8 @@ class UploadService:
                     hint="Leave it out for the longest life that this gateway gives.",
                 )
             life = min(life, expires_in)
-        sized = [_sized(session, part) for part in parts]
+        plan = session.plan
+        sized = [_sized(session, plan, part) for part in parts]
         if _needs_checksums(session) and any(part.checksum is None for part in sized):
             raise InvalidRequest(
                 f"Every part of a {session.checksum_algorithm} session needs its checksum.",
@@ -225,8 +227,9 @@ class UploadService:
             raise InvalidRequest(
                 f"At most {MAX_PARTS_A_CALL} parts are in flight.", code="too_many_parts"
             )
+        plan = session.plan
         claims = {
-            number: min(claim, part_length(session, number)) for number, claim in in_flight.items()
+            number: min(claim, part_length(plan, number)) for number, claim in in_flight.items()
         }
         await self._sessions.report_in_flight(session_id, claims)
 
@@ -380,9 +383,10 @@ def _needs_checksums(session: UploadSession) -> bool:
     return not ALGORITHMS[session.checksum_algorithm].combinable
 
 
-def _sized(session: UploadSession, part: PartToSign) -> PartToSign:
-    size = part_length(session, part.number) if part.size is None else part.size
-    session.plan.check_length(part.number, size)
+def _sized(session: UploadSession, plan: PartPlan, part: PartToSign) -> PartToSign:
+    size = part_length(plan, part.number) if part.size is None else part.size
+    if part.size is not None:
+        plan.check_length(part.number, size)
     if part.checksum is not None:
         Checksum(session.checksum_algorithm, part.checksum)
     return PartToSign(part.number, size, part.checksum, part.replace)

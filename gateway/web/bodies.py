@@ -127,8 +127,11 @@ async def iter_body(request: web.Request) -> AsyncIterator[bytes]:
         left = pace.grace + received / pace.min_rate - waited
         started = time.monotonic()
         try:
-            async with asyncio.timeout(max(0.0, left)):
-                block = await request.content.readany()
+            block = request.content.read_nowait()
+            # A small body has come together with its head, and needs no timer.
+            if not block and not request.content.at_eof():
+                async with asyncio.timeout(max(0.0, left)):
+                    block = await request.content.readany()
         except TimeoutError:
             raise InvalidRequest(
                 "The body arrives too slowly.",

@@ -91,6 +91,13 @@ class Grant:
             )
         # The wire carries whole seconds, so the URL's life starts at the one that has begun.
         now = _require_time_zone(now).astimezone(UTC).replace(microsecond=0)
+        return cls._of_second(credentials, region, expires_in, now)
+
+    @classmethod
+    @lru_cache(maxsize=64)
+    def _of_second(
+        cls, credentials: Credentials, region: str, expires_in: int, now: datetime
+    ) -> Self:
         if credentials.expires_at is not None:
             left = credentials.expires_at - now
             expires_in = min(expires_in, left // timedelta(seconds=1))
