@@ -223,6 +223,13 @@ class Settings(BaseSettings):
     max_connections: int = Field(
         4096, ge=1, le=1_000_000, description="Connections that one worker serves at a time."
     )
+    loop_heartbeat: Seconds = Field(
+        0.05,
+        ge=0.001,
+        le=60,
+        description="Time between two looks at how late the event loop is, for the metrics. "
+        "Shorter ones miss less and cost more.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severity that is logged: debug, info, warning or error."
     )

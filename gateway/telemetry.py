@@ -11,13 +11,15 @@ build several applications. With several worker processes each counts for itself
 import logging
 import re
 import sys
-from collections.abc import Mapping, MutableMapping
+import time
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, TextIO
 
 import orjson
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 REMOVED = "[removed]"
@@ -157,7 +159,40 @@ def _dump(event: Any, **_options: Any) -> str:
 
 # From a status call in memory to a completion that waits its full minute, in seconds.
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+# What is good is below a millisecond, what is allowed ends at 20 (performance.md).
+_LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class Longest:
+    """The largest of the values of the last `window` seconds, and of up to as many before them.
+
+    Whoever asks at least once a window misses none, and asking changes nothing: several may ask.
+    """
+
+    def __init__(self, window: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._window = window
+        self._clock = clock
+        self._since = clock()
+        self._before = 0.0
+        self._now = 0.0
+
+    def add(self, value: float) -> None:
+        """Take in a value."""
+        self._turn()
+        self._now = max(self._now, value)
+
+    def value(self) -> float:
+        """Return the largest; 0 where there was none."""
+        self._turn()
+        return max(self._before, self._now)
+
+    def _turn(self) -> None:
+        passed = self._clock() - self._since
+        if passed >= self._window:
+            self._before = self._now if passed < 2 * self._window else 0.0
+            self._now = 0.0
+            self._since += passed - passed % self._window
 
 
 class Metrics:
@@ -183,6 +218,9 @@ class Metrics:
             buckets=_BUCKETS,
             registry=self.registry,
         )
+        # Finding a figure by its labels takes longer than counting it.
+        self._request = lru_cache(maxsize=1024)(self._requests.labels)
+        self._request_seconds = lru_cache(maxsize=1024)(self._seconds.labels)
         self._store_calls = Counter(
             "gateway_store_calls_total",
             "Calls to the object store, every attempt, by how they ended.",
@@ -197,16 +235,42 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._lag = Histogram(
+            "gateway_event_loop_lag_seconds",
+            "How late a timer of the event loop went off.",
+            buckets=_LAG_BUCKETS,
+            registry=self.registry,
+        )
+        self._longest_lag = self._longest(
+            "gateway_event_loop_longest_lag_seconds",
+            "The longest such lag of the last one to two minutes.",
+        )
+        self._longest_block = self._longest(
+            "gateway_event_loop_longest_block_seconds",
+            "The same without the time that the loop was ready and had no processor.",
+        )
+
+    def _longest(self, name: str, description: str) -> Longest:
+        longest = Longest()
+        Gauge(name, description, registry=self.registry).set_function(longest.value)
+        return longest
+
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count an answered request; `route` is a template such as /uploads/{session_id}."""
         method = method if method in _METHODS else "OTHER"
-        self._requests.labels(route, method, str(status)).inc()
-        self._seconds.labels(route, method).observe(seconds)
+        self._request(route, method, status).inc()
+        self._request_seconds(route, method).observe(seconds)
 
     def store_call(self, operation: str, outcome: str, seconds: float) -> None:
         """Count a call to the store; `outcome` is `ok`, or why it failed as an error code."""
         self._store_calls.labels(operation, outcome).inc()
         self._store_seconds.labels(operation).observe(seconds)
+
+    def loop_lag(self, lag: float, block: float) -> None:
+        """Note how late the event loop was, and for how much of that it was blocked (seconds)."""
+        self._lag.observe(lag)
+        self._longest_lag.add(lag)
+        self._longest_block.add(block)
 
     def exposition(self) -> bytes:
         """Return all figures in Prometheus' text format, of type `content_type`."""
