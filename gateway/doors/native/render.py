@@ -19,6 +19,9 @@ from gateway.core.model import (
 from gateway.core.record import time_to_text
 from gateway.doors.native import answers
 
+# The parts of one call expire together.
+_expiry_text = lru_cache(maxsize=64)(time_to_text)
+
 
 def json_response(
     value: Any, *, status: int = 200, headers: dict[str, str] | None = None
@@ -75,8 +78,6 @@ def progress_document(session: UploadSession) -> answers.Progress:
 
 def signed_documents(parts: Iterable[SignedPart]) -> list[answers.SignedPart]:
     """Return presigned parts; the URLs are secrets for as long as they live."""
-    # The parts of one call expire together.
-    text = lru_cache(maxsize=1)(time_to_text)
     return [
         {
             "part_number": part.number,
@@ -84,7 +85,7 @@ def signed_documents(parts: Iterable[SignedPart]) -> list[answers.SignedPart]:
             "method": "PUT",
             "headers": dict(part.headers),
             "size": part.size,
-            "expires_at": text(part.expires_at),
+            "expires_at": _expiry_text(part.expires_at),
         }
         for part in parts
     ]
