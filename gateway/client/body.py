@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator
 from concurrent.futures import Executor
 
 from gateway.client.digests import CONTROL
-from gateway.client.source import BLOCK, SourceFile
+from gateway.client.source import BLOCK
+from gateway.client.supply import PartSource
 from gateway.core.checksums import ALGORITHMS
 from gateway.errors import GatewayError
 
@@ -23,7 +24,7 @@ class PartBody:
     """
 
     def __init__(
-        self, source: SourceFile, executor: Executor, *, offset: int, size: int, control: str
+        self, source: PartSource, executor: Executor, *, offset: int, size: int, control: str
     ) -> None:
         self.error: GatewayError | None = None
         self._source = source

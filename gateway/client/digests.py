@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Final
@@ -51,13 +51,20 @@ class FileDigests:
             known = self._known[number] = await self._hash(number, md5=wants_md5)
         return known
 
+    def length(self, number: int) -> int:
+        """Return the bytes of one part."""
+        return self.plan.part_length(number) or 0
+
+    def settle(self, numbers: Iterable[int]) -> None:
+        """Do nothing: the file keeps its bytes, and the whole's checksum needs all digests."""
+
     async def _hash(self, number: int, *, md5: bool) -> PartDigest:
         names = tuple(dict.fromkeys((self.algorithm, CONTROL, *(["md5"] if md5 else []))))
         values = await asyncio.get_running_loop().run_in_executor(
             self._executor,
             self._source.digest,
             self.plan.offset(number),
-            self.plan.part_length(number) or 0,
+            self.length(number),
             names,
         )
         named = dict(zip(names, values, strict=True))
@@ -78,10 +85,7 @@ class FileDigests:
         numbers = range(1, self.plan.last_number + 1)
         for name in dict.fromkeys((self.algorithm, CONTROL)):
             if ALGORITHMS[name].combinable:
-                values = (
-                    (self._value(number, name), self.plan.part_length(number) or 0)
-                    for number in numbers
-                )
+                values = ((self._value(number, name), self.length(number)) for number in numbers)
                 # 10,000 parts take 4 to 7 ms.
                 found[name] = combine(name, values)
         return found

@@ -17,13 +17,13 @@ from typing import Final
 
 from gateway.client.api import GatewayClient, PartToSign
 from gateway.client.body import PartBody
-from gateway.client.digests import FileDigests, PartDigest
+from gateway.client.digests import PartDigest
 from gateway.client.model import CLOSED, OPEN, Session, SignedPart, unexpected_answer
 from gateway.client.patience import Patience, backoff
 from gateway.client.problems import NETWORK_ERRORS, reason
 from gateway.client.progress import Progress
-from gateway.client.source import SourceFile
 from gateway.client.store import Remedy, StoreConnection, StoreRefused
+from gateway.client.supply import PartDigests, PartSource
 from gateway.errors import (
     Conflict,
     Corrupt,
@@ -82,9 +82,9 @@ class Sender:
 
     client: GatewayClient
     store: StoreConnection
-    source: SourceFile
+    source: PartSource
     executor: Executor
-    digests: FileDigests
+    digests: PartDigests
     progress: Progress
     patience: Patience
     session_id: str
@@ -96,9 +96,12 @@ class Sender:
         Conflict (`state` in its details) when the session takes no parts any more, and Gone.
         """
         by_number = {job.number: job for job in jobs}
+        sized = self.digests.plan.size is None
         for _ in range(_SIGN_ROUNDS):
             try:
-                signed = await self.client.sign(self.session_id, [_to_sign(job) for job in jobs])
+                signed = await self.client.sign(
+                    self.session_id, [_to_sign(job, sized=sized) for job in jobs]
+                )
             except Conflict as error:
                 numbers = conflicting(error) & by_number.keys()
                 if not numbers:
@@ -249,8 +252,11 @@ def part_conflict(number: int) -> Conflict:
     )
 
 
-def _to_sign(job: Job) -> PartToSign:
+def _to_sign(job: Job, *, sized: bool) -> PartToSign:
     entry = PartToSign(part_number=job.number, checksum=job.digest.checksum)
+    if sized:
+        # The gateway cannot know how long the last part is.
+        entry["size"] = job.size
     if job.replace:
         entry["replace"] = True
     return entry

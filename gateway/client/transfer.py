@@ -61,6 +61,7 @@ class Transfer:
         stored: dict[int, StoredPart],
         tally: Tally,
         forced: Iterable[int] = (),
+        acknowledge_at: int = ACKNOWLEDGE_AT,
     ) -> None:
         self.parts: dict[int, PartToAcknowledge] = {}
         self._sender = sender
@@ -69,6 +70,8 @@ class Transfer:
         self._plan = sender.digests.plan
         self._stored = stored
         self._tally = tally
+        self._acknowledge_at = acknowledge_at
+        self._sending = 0
         self._forced = frozenset(forced)
         # What is missing comes first: the network has work while stored parts are compared.
         numbers = range(1, self._plan.last_number + 1)
@@ -121,7 +124,7 @@ class Transfer:
         return number not in self._stored or number in self._forced
 
     def _length(self, number: int) -> int:
-        return self._plan.part_length(number) or 0
+        return self._sender.digests.length(number)
 
     async def _hash_parts(self) -> None:
         while self._todo:
@@ -133,7 +136,13 @@ class Transfer:
             await asyncio.sleep(0)
             stored = self._stored.get(number)
             nameless = stored is not None and stored.checksum is None
-            self._judge(number, await self._sender.digests.part(number, compare_etag=nameless))
+            digest = await self._sender.digests.part(number, compare_etag=nameless)
+            if digest is None:
+                # The stream is shorter than it might have been.
+                self._todo.clear()
+                self._settle([beyond for beyond in self._unsettled if beyond >= number])
+                return
+            self._judge(number, digest)
 
     def _judge(self, number: int, digest: PartDigest) -> None:
         stored = self._stored.get(number)
@@ -185,7 +194,14 @@ class Transfer:
                 job.windowed = False
                 self._window.release()
             self._sign_now.set()
-            etag = await self._sender.send(job)
+            if not self._sending:
+                # A time in which there was nothing to send is none in which nothing went well.
+                self._sender.patience.renew()
+            self._sending += 1
+            try:
+                etag = await self._sender.send(job)
+            finally:
+                self._sending -= 1
             self._tally.parts += 1
             self._tally.bytes += job.size
             self._sender.progress.settled_bytes += job.size
@@ -211,7 +227,7 @@ class Transfer:
     def _hurry(self) -> None:
         waiting = len(self._unacknowledged)
         # With nothing else left to wait for, the last ones go at once.
-        if waiting >= ACKNOWLEDGE_AT or waiting == len(self._unsettled):
+        if waiting >= self._acknowledge_at or waiting == len(self._unsettled):
             self._many_stored.set()
 
     async def _acknowledge_parts(self) -> None:
@@ -233,6 +249,9 @@ class Transfer:
                 continue
             for number in batch:
                 del self._unacknowledged[number]
+                # With its URL, a job takes more memory than all else that is known of a part.
+                self._jobs.pop(number, None)
+            self._sender.digests.settle(batch)
             self._settle(batch)
 
     def _send_again(self, numbers: Iterable[int]) -> None:
