@@ -20,6 +20,20 @@ from gateway.embedded import Seaweed, Valkey
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--s3", metavar="URL", help="test against this store, not an embedded one")
+    parser.addoption("--seed", type=int, default=1, help="schedule of the chaos run")
+    parser.addoption(
+        "--chaos-seconds", type=float, default=15, help="how long the chaos run goes on"
+    )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what chaos runs say of themselves, also those that passed in another process."""
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.stats.get(outcome, []):
+            for name, text in getattr(report, "user_properties", []):
+                if name == "chaos" and report.when == "call":
+                    terminalreporter.section(f"chaos run {outcome}")
+                    terminalreporter.write_line(text)
 
 
 @pytest_asyncio.fixture(scope="session")
