@@ -9,6 +9,7 @@ measured, both reads and the hashing take a tenth of a second of processor time 
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
@@ -25,8 +26,8 @@ from gateway.client.sender import Job, Sender, conflicting, part_conflict
 from gateway.client.store import Remedy
 from gateway.errors import Conflict, GatewayError
 
-ACKNOWLEDGE_AFTER: Final = 0.5
-ACKNOWLEDGE_AT: Final = 16
+ACKNOWLEDGE_AFTER: Final = 1.0
+ACKNOWLEDGE_AT: Final = 32
 SIGN_WINDOW: Final = 0.01
 REPORT_EVERY: Final = 1.0
 FLUSH_TIMEOUT: Final = 5.0
@@ -72,6 +73,7 @@ class Transfer:
         self._tally = tally
         self._acknowledge_at = acknowledge_at
         self._sending = 0
+        self._heard_at = -math.inf
         self._forced = frozenset(forced)
         # What is missing comes first: the network has work while stored parts are compared.
         numbers = range(1, self._plan.last_number + 1)
@@ -247,6 +249,7 @@ class Transfer:
                     raise
                 self._send_again(numbers)
                 continue
+            self._heard_at = asyncio.get_running_loop().time()
             for number in batch:
                 del self._unacknowledged[number]
                 # With its URL, a job takes more memory than all else that is known of a part.
@@ -281,9 +284,12 @@ class Transfer:
             _log.info("The last %d parts could not be acknowledged: %s", len(batch), error)
 
     async def _report(self) -> None:
+        """Tell what is on the way, unless acknowledgements come so often that they tell enough."""
         told: dict[int, int] = {}
         while True:
             await asyncio.sleep(REPORT_EVERY)
+            if asyncio.get_running_loop().time() - self._heard_at < REPORT_EVERY:
+                continue
             in_flight = self._sender.progress.in_flight
             now = {number: count for number, count in in_flight.items() if count}
             if now == told:
