@@ -4,6 +4,8 @@ Here alone everything is known to everything: the settings are cut into the opti
 adapters are plugged into the core's ports, doors onto one aiohttp application. The application
 starts also while Redis or the store is away: it listens, says that it is not ready, answers calls
 with 503 and Retry-After, and keeps trying.
+
+The module is longer than others: everything meets here, and nothing is decided.
 """
 
 import asyncio
@@ -32,7 +34,9 @@ from gateway.dashboard.routes import DashboardOptions
 from gateway.dashboard.routes import routes as dashboard_routes
 from gateway.doors.native import NativeDoor, NativeOptions
 from gateway.errors import GatewayError, Unavailable
+from gateway.state.redis.address import RedisOptions
 from gateway.state.redis.client import Client, connect
+from gateway.state.redis.examine import refuse_cluster
 from gateway.state.redis.leases import RedisLeases
 from gateway.state.redis.store import RedisSessionStore, RedisStoreOptions
 from gateway.storage.metered import MeteredObjectStore, MeteredStorage
@@ -51,11 +55,13 @@ from gateway.web.bodies import PACE, BodyPace
 from gateway.web.cors import Cors
 from gateway.web.door import Door, DoorTable
 from gateway.web.draining import Drain, Stop
+from gateway.web.forwarding import FRONT, Front, FrontReader
 from gateway.web.gate import Gate
 from gateway.web.health import health_routes
 from gateway.web.heartbeat import Heartbeat
 from gateway.web.limits import ServerOptions, make_runner
 from gateway.web.pipeline import install
+from gateway.web.tls import Certificate, TLSSite
 
 log = structlog.get_logger(__name__)
 
@@ -97,6 +103,24 @@ def s3_options(settings: Settings) -> S3Options:
         session_token=token.get_secret_value() if token else None,
         verify_tls=settings.s3_verify_tls,
     )
+
+
+def redis_options(settings: Settings) -> RedisOptions:
+    """Cut out what the connection to Redis needs."""
+    password, of_sentinels = settings.redis_password, settings.redis_sentinel_password
+    return RedisOptions(
+        url=settings.redis_url.get_secret_value(),
+        password=password.get_secret_value() if password else None,
+        sentinel_password=of_sentinels.get_secret_value() if of_sentinels else None,
+        ca=settings.redis_ca,
+    )
+
+
+def certificate(settings: Settings) -> Certificate | None:
+    """Load what https is served with, or return None for plain http."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    return Certificate(settings.tls_cert, settings.tls_key)
 
 
 def _s3(settings: Settings) -> Store:
@@ -155,7 +179,7 @@ def build_app(
     """
     stop = stop or Stop()
     store = STORAGES["s3"](settings)
-    redis = connect(settings.redis_url.get_secret_value())
+    redis = connect(redis_options(settings))
     metrics = Metrics()
     ports = _ports(settings, store, redis, metrics)
     core = compose(ports, _core_options(settings))
@@ -167,12 +191,16 @@ def build_app(
 
     async def attempt() -> None:
         await ports.sessions.ping()
+        await refuse_cluster(redis)
         await _prepare_bucket(store, settings, bucket_origins)
         ports.storage.limits = await store.probe()
 
     app = web.Application()
     app[GATE] = gate
     app[_METRICS] = metrics
+    app[FRONT] = FrontReader(
+        Front(settings.public_url, settings.trusted_proxies, settings.proxy_header)
+    )
     app[PACE] = BodyPace(grace=settings.body_grace, min_rate=settings.body_min_rate)
     app.router.add_routes(health_routes(checks, metrics, draining=lambda: stop.draining))
     app.router.add_routes(dashboard_routes(DashboardOptions(store.page_origins)))
@@ -180,7 +208,8 @@ def build_app(
     install(
         app,
         doors,
-        authenticator=authenticator(token, settings.cors_origins),
+        # The upload page may be opened under the public address.
+        authenticator=authenticator(token, _page_origins(settings)),
         cors=Cors(settings.cors_origins),
         metrics=metrics,
     )
@@ -207,28 +236,32 @@ async def serve(
     *,
     bucket_origins: Sequence[str] | None = None,
     when_ready: Callable[[], None] = lambda: None,
+    shown: Certificate | None = None,
 ) -> None:
     """Serve on listening sockets until told to stop, then drain.
 
-    With `bucket_origins` the bucket is made first, and lets pages of these origins send parts.
+    With a certificate `shown`, https is served, and its files are watched. With `bucket_origins` the bucket is made first, and lets pages of these origins send parts.
     `when_ready` is called once, as soon as Redis and the store answer.
     """
     app = build_app(settings, stop=stop, bucket_origins=bucket_origins)
     runner = make_runner(app, _server_options(settings))
     await runner.setup()
     heartbeat = Heartbeat(app[_METRICS].loop_lag, interval=settings.loop_heartbeat)
+    watching = asyncio.create_task(shown.watch()) if shown is not None else None
     announcing = asyncio.create_task(_announce(app[GATE], heartbeat, when_ready, stop))
     try:
         for listening in sockets:
-            await web.SockSite(runner, listening, backlog=_BACKLOG).start()
+            await _site(runner, listening, settings, shown).start()
         await stop.asked.wait()
         log.info("draining", seconds=settings.drain_timeout)
         with suppress(TimeoutError):
             async with asyncio.timeout(settings.drain_delay):
                 await stop.hurried.wait()
     finally:
-        announcing.cancel()
-        await asyncio.wait([announcing])
+        background = [task for task in (announcing, watching) if task is not None]
+        for task in background:
+            task.cancel()
+        await asyncio.wait(background)
         heartbeat.stop()
         for site in list(runner.sites):
             await site.stop()
@@ -236,6 +269,20 @@ async def serve(
             door.stop()
         await app[_DRAIN].wait()
         await runner.cleanup()
+
+
+def _site(
+    runner: web.AppRunner, listening: socket.socket, settings: Settings, shown: Certificate | None
+) -> web.BaseSite:
+    if shown is None:
+        return web.SockSite(runner, listening, backlog=_BACKLOG)
+    return TLSSite(
+        runner,
+        listening,
+        certificate=shown,
+        handshake_timeout=settings.header_timeout,
+        backlog=_BACKLOG,
+    )
 
 
 async def _announce(
@@ -257,13 +304,19 @@ async def _announce(
         stop.ask_once()
 
 
+def _page_origins(settings: Settings) -> list[str]:
+    """Name the origins of pages that upload: the upload page's, where it is known, and others."""
+    own = [settings.public_url] if settings.public_url else []
+    return [*own, *settings.cors_origins]
+
+
 async def _prepare_bucket(store: Store, settings: Settings, origins: Sequence[str] | None) -> None:
     if origins is not None:
         await store.make_bucket()
         await store.open_to_pages([*origins, *settings.cors_origins])
-    elif settings.s3_create_bucket and await store.make_bucket() and settings.cors_origins:
+    elif settings.s3_create_bucket and await store.make_bucket() and _page_origins(settings):
         try:
-            await store.open_to_pages(settings.cors_origins)
+            await store.open_to_pages(_page_origins(settings))
         except Unavailable as error:
             # MinIO has one such setting for all its buckets, and no call for it.
             if error.code != "storage_unsupported":

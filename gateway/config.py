@@ -3,7 +3,8 @@
 A setting comes from the first of these that names it: a flag (`--s3-bucket`), the environment
 (`GW_S3_BUCKET`), the AWS standard variables (`AWS_REGION` and the like, for the store), the TOML
 file (`s3_bucket = "..."`), its default. Credentials of the store are taken together from one of
-these, so that a session token never meets another's access key.
+these, so that a session token never meets another's access key. A secret may also lie in a file
+that the environment names (`GW_TOKEN_FILE`), as Docker and Kubernetes hand them out.
 
 No layer below reads this module: `app` hands each the options it needs. Nothing here connects to
 anything, so a setting that is well-formed may still be wrong; `gateway doctor` finds that out.
@@ -17,7 +18,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -52,6 +53,19 @@ AWS_VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "s3_session_token": ("AWS_SESSION_TOKEN",),
 }
 _CREDENTIALS: Final = ("s3_access_key_id", "s3_secret_access_key", "s3_session_token")
+
+# What may lie in a file that a variable of this ending names: Docker's convention for secrets
+# (docs.docker.com/compose/how-tos/use-secrets).
+SECRETS: Final = ("token", *_CREDENTIALS, "redis_url", "redis_password", "redis_sentinel_password")
+_FILE_SUFFIX: Final = "_FILE"
+_MAX_SECRET_BYTES: Final = 65_536
+_REDIS_SCHEMES: Final = (
+    "redis://",
+    "rediss://",
+    "unix://",
+    "redis+sentinel://",
+    "rediss+sentinel://",
+)
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)", re.ASCII)
@@ -115,6 +129,29 @@ class Settings(BaseSettings):
         description="Bearer token that every caller must send, at least 8 characters. Without one "
         "callers need none, and only loopback is served.",
     )
+    tls_cert: Path | None = Field(
+        None,
+        description="PEM file of the certificate to serve https with, intermediates after it. "
+        "Read again when it changes, and on SIGHUP. Unset: plain http.",
+    )
+    tls_key: Path | None = Field(
+        None, description="PEM file of the certificate's private key, without a passphrase."
+    )
+    public_url: str | None = Field(
+        None,
+        description="The gateway as clients reach it, where something stands in front of it: "
+        "https://uploads.example.com.",
+    )
+    trusted_proxies: Texts = Field(
+        (),
+        description="Addresses and networks (10.0.0.0/8) of the proxies in front, whose word on "
+        "the client's address and scheme is taken. Headers of all others are ignored.",
+    )
+    proxy_header: Literal["x-forwarded-for", "forwarded"] = Field(
+        "x-forwarded-for",
+        description="The header in which trusted_proxies tell the client: x-forwarded-for (and "
+        "x-forwarded-proto), or forwarded (RFC 7239).",
+    )
     cors_origins: Texts = Field(
         (),
         description="Origins of web pages that may call the API, exact, separated by commas: "
@@ -163,7 +200,19 @@ class Settings(BaseSettings):
     redis_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
         description="Redis or Valkey: redis://, rediss:// (TLS) or unix://, with user and password "
-        "in the URL.",
+        "in the URL. By Sentinel: redis+sentinel://host1:26379,host2:26379/mymaster/0, or "
+        "rediss+sentinel:// (TLS to both).",
+    )
+    redis_password: SecretStr | None = Field(
+        None, description="Password for Redis, where redis_url holds none; nothing is encoded."
+    )
+    redis_sentinel_password: SecretStr | None = Field(
+        None, description="Password for the Sentinels. Unset: they want none."
+    )
+    redis_ca: Path | None = Field(
+        None,
+        description="PEM file of the authority that signed Redis's certificate. Unset: those that "
+        "this system trusts.",
     )
     redis_prefix: str = Field(
         "gw",
@@ -250,7 +299,7 @@ class Settings(BaseSettings):
         flags = init_settings() if isinstance(init_settings, InitSettingsSource) else {}
         return (
             init_settings,
-            _CredentialsTogether(settings_cls, env_settings()),
+            _CredentialsTogether(settings_cls, {**env_settings(), **_secret_files()}),
             _CredentialsTogether(settings_cls, _aws_environment()),
             _CredentialsTogether(
                 settings_cls, _read_toml(flags.get("config") or env_settings().get("config"))
@@ -261,14 +310,7 @@ class Settings(BaseSettings):
     @classmethod
     def _exact_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
         for origin in origins:
-            split = urlsplit(origin)
-            if (
-                split.scheme not in {"http", "https"}
-                or not split.netloc
-                or "*" in origin
-                or origin != f"{split.scheme}://{split.netloc}"
-                or origin != origin.lower()
-            ):
+            if not _is_origin(origin):
                 raise ValueError(
                     "write each origin as a browser sends it: scheme, host and port in small "
                     "letters, no path, no asterisk, such as https://app.example.com"
@@ -292,12 +334,40 @@ class Settings(BaseSettings):
                 )
         return url
 
+    @field_validator("public_url")
+    @classmethod
+    def _an_origin(cls, url: str | None) -> str | None:
+        if url is not None:
+            url = url.rstrip("/")
+            if not _is_origin(url):
+                raise ValueError(
+                    "write scheme, host and port in small letters, and no path: the gateway needs "
+                    "a host name of its own, such as https://uploads.example.com"
+                )
+        return url
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        for network in networks:
+            try:
+                found = ip_network(network)
+            except ValueError:
+                raise ValueError(
+                    "write addresses or networks, such as 127.0.0.1, 10.0.0.0/8 or fd00::/8; a "
+                    "network has no bits set behind its prefix"
+                ) from None
+            if found.prefixlen == 0:
+                raise ValueError("everybody cannot be trusted: name the networks of the proxies")
+        return networks
+
     @field_validator("redis_url")
     @classmethod
     def _redis_scheme(cls, url: SecretStr) -> SecretStr:
-        if not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+        if not url.get_secret_value().startswith(_REDIS_SCHEMES):
             raise ValueError(
-                "write it like redis://:password@host:6379/0 or unix:///run/redis.sock"
+                "write it like redis://:password@host:6379/0, unix:///run/redis.sock or "
+                "redis+sentinel://:password@host1:26379,host2:26379/mymaster/0"
             )
         return url
 
@@ -320,6 +390,14 @@ class Settings(BaseSettings):
                 f"without a token only loopback is served, not {self.host}; set a token "
                 "(--token, GW_TOKEN), or listen on 127.0.0.1"
             )
+        if self.token is None and self.public_url and not is_loopback(_host_of(self.public_url)):
+            raise ValueError(
+                "without a token only loopback is served, and public_url is elsewhere; set a token "
+                "(--token, GW_TOKEN), which a proxy that knows its users can add to their requests"
+            )
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key come together; set both, or neither")
+        self._check_redis()
         if (self.s3_access_key_id is None) != (self.s3_secret_access_key is None):
             raise ValueError(
                 "s3_access_key_id and s3_secret_access_key come together; set both, or neither to "
@@ -328,6 +406,41 @@ class Settings(BaseSettings):
         if self.s3_session_token is not None and self.s3_access_key_id is None:
             raise ValueError("s3_session_token belongs to an access key; set s3_access_key_id too")
         return self
+
+    def _check_redis(self) -> None:
+        url = self.redis_url.get_secret_value()
+        if self.redis_password is not None and urlsplit(url).password:
+            raise ValueError(
+                "redis_password is set, and redis_url holds a password too; keep one of them"
+            )
+        if self.redis_ca is not None and not url.startswith("rediss"):
+            raise ValueError(
+                "redis_ca is for TLS; write redis_url with rediss:// or rediss+sentinel://"
+            )
+        if self.redis_sentinel_password is not None and "+sentinel://" not in url:
+            raise ValueError(
+                "redis_sentinel_password is for Sentinels; write redis_url as redis+sentinel://"
+            )
+
+
+def _is_origin(text: str) -> bool:
+    """Tell whether it is scheme, host and perhaps a port, as a browser would write them."""
+    try:
+        split = urlsplit(text)
+        _ = split.port  # Raises where it is none.
+    except ValueError:
+        return False
+    return (
+        split.scheme in {"http", "https"}
+        and bool(split.hostname)
+        and split.username is None
+        and "*" not in text
+        and text == f"{split.scheme}://{split.netloc}" == text.lower()
+    )
+
+
+def _host_of(url: str) -> str:
+    return urlsplit(url).hostname or ""
 
 
 def is_loopback(host: str) -> bool:
@@ -375,7 +488,11 @@ def document() -> list[SettingDoc]:
         SettingDoc(
             name=name,
             flag="--" + name.replace("_", "-"),
-            variables=(ENV_PREFIX + name.upper(), *AWS_VARIABLES.get(name, ())),
+            variables=(
+                ENV_PREFIX + name.upper(),
+                *((_file_variable(name),) if name in SECRETS else ()),
+                *AWS_VARIABLES.get(name, ()),
+            ),
             default=_default_text(name),
             description=info.description or "",
             switch=info.annotation is bool,
@@ -411,6 +528,44 @@ def _aws_environment() -> dict[str, str]:
         if value is not None:
             found[name] = value
     return found
+
+
+def _file_variable(name: str) -> str:
+    return ENV_PREFIX + name.upper() + _FILE_SUFFIX
+
+
+def _secret_files() -> dict[str, str]:
+    """Read the secrets whose files the environment names. What is in a file is never repeated."""
+    found = {}
+    for name in SECRETS:
+        variable, plain = _file_variable(name), ENV_PREFIX + name.upper()
+        path = os.environ.get(variable)
+        if not path:
+            continue
+        if os.environ.get(plain):
+            raise _unusable_file(variable, f"{plain} is set too; keep one of them")
+        try:
+            with Path(path).open("rb") as file:
+                content = file.read(_MAX_SECRET_BYTES + 1)
+        except OSError as error:
+            raise _unusable_file(variable, f"{path} cannot be read: {error.strerror}") from error
+        try:
+            text = content.decode().rstrip("\r\n")
+        except UnicodeDecodeError:
+            # The error holds the content; it must not come along into a log.
+            raise _unusable_file(variable, f"{path} is not text in UTF-8") from None
+        if not text or len(content) > _MAX_SECRET_BYTES or "\n" in text:
+            raise _unusable_file(variable, f"{path} does not hold one line of text")
+        found[name] = text
+    return found
+
+
+def _unusable_file(variable: str, why: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"The settings are not usable: {variable}: {why}.",
+        code="invalid_settings",
+        hint=f"{variable} names a file that holds the secret and nothing else.",
+    )
 
 
 def _read_toml(path: Any) -> dict[str, Any]:

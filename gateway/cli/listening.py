@@ -41,11 +41,11 @@ def listen(host: str, port: int) -> list[socket.socket]:
     return sockets
 
 
-def url_of(sockets: list[socket.socket]) -> str:
+def url_of(sockets: list[socket.socket], *, scheme: str = "http") -> str:
     """Return the address under which this machine reaches the first of the sockets."""
     host, port = sockets[0].getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - read, not bound.
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _open(family: socket.AddressFamily, address: tuple[str | int, ...]) -> socket.socket:

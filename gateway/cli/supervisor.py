@@ -28,13 +28,17 @@ Work = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class SupervisorOptions:
-    """Times in seconds. A worker that lived for `settled` counts as healthy again."""
+    """Times in seconds. A worker that lived for `settled` counts as healthy again.
+
+    With `reload_on_hangup`, SIGHUP is not the end, but handed on to the workers.
+    """
 
     workers: int
     drain_timeout: float
     first_pause: float = 0.5
     longest_pause: float = 30.0
     settled: float = 60.0
+    reload_on_hangup: bool = False
 
 
 @dataclass(slots=True)
@@ -49,7 +53,10 @@ class _Slot:
 
 
 class Supervisor:
-    """Runs `work` in each worker process until told to stop by SIGTERM, SIGINT or SIGHUP."""
+    """Runs `work` in each worker process until told to stop by SIGTERM, SIGINT or SIGHUP.
+
+    A worker whose parent reloads on SIGHUP ignores that signal until it has its own handler.
+    """
 
     def __init__(
         self, work: Work, options: SupervisorOptions, *, at_stop: Callable[[], None]
@@ -59,6 +66,9 @@ class Supervisor:
         self._work = work
         self._options = options
         self._slots = [_Slot(number) for number in range(1, options.workers + 1)]
+        self._no_stops = {signal.SIGCHLD}
+        if options.reload_on_hangup:
+            self._no_stops.add(signal.SIGHUP)
         self._signals = _Signals()
         self._lifeline = os.pipe()
 
@@ -80,7 +90,9 @@ class Supervisor:
                 self._start(slot)
         starts = [slot.start_at - now for slot in self._slots if not slot.pid]
         received = self._signals.wait(max(0.0, min(starts, default=3600.0)))
-        if received - {signal.SIGCHLD}:
+        if self._options.reload_on_hangup and signal.SIGHUP in received:
+            self._send(signal.SIGHUP)
+        if received - self._no_stops:
             return True
         self._reap(restart=True)
         return False
@@ -149,7 +161,7 @@ class Supervisor:
                     if slot.pid:
                         os.waitpid(slot.pid, 0)
                 return 1
-            if self._signals.wait(left) - {signal.SIGCHLD}:
+            if self._signals.wait(left) - self._no_stops:
                 # Asked a second time: the workers give up what they still serve.
                 self._send(signal.SIGTERM)
             self._reap(restart=False)

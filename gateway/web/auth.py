@@ -17,6 +17,7 @@ from aiohttp import hdrs, web
 
 from gateway.core.access import Principal
 from gateway.errors import Forbidden, InvalidRequest, Unauthenticated
+from gateway.web.forwarding import comes_from_elsewhere
 
 # Both ways of running know one caller. It has one name, so that giving a loopback gateway a token
 # does not lose its sessions from sight.
@@ -87,6 +88,13 @@ class LoopbackAuthenticator:
                 "Without a token, this gateway answers to loopback names only.",
                 code="host_not_allowed",
                 hint="Call it as localhost or 127.0.0.1, or start it with a token.",
+            )
+        # A proxy on this machine that names itself in Host would let in the whole world.
+        if comes_from_elsewhere(request):
+            raise Forbidden(
+                "Without a token, this gateway answers to this machine only.",
+                code="host_not_allowed",
+                hint="Start it with a token, which a proxy that knows its users can add.",
             )
         origin = request.headers.get(hdrs.ORIGIN)
         if origin is None or origin in self._origins:

@@ -29,6 +29,7 @@ from gateway.web.errors import (
     translate,
     unexpected,
 )
+from gateway.web.forwarding import front_of
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
 _CLIENT_GONE = 499  # nginx's number for it; nobody receives it, the log and figures show it.
@@ -107,6 +108,7 @@ def _observing(metrics: Metrics) -> Middleware:
             route = resource.canonical if resource is not None else "unmatched"
             metrics.request(route, request.method, status, seconds)
             log = _log.debug if route in _QUIET_ROUTES else _log.info
+            client = front_of(request).client(request)
             log(
                 "request",
                 method=request.method[:20],
@@ -115,7 +117,9 @@ def _observing(metrics: Metrics) -> Middleware:
                 path=request.rel_url.raw_path[:200],
                 status=status,
                 ms=round(seconds * 1000, 2),
-                remote=request.remote,
+                remote=client.address,
+                # Who handed the request on, where the client is not the peer.
+                **({"proxy": client.proxy} if client.proxy else {}),
             )
 
     return observe

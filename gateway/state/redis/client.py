@@ -2,6 +2,9 @@
 
 The deadline covers everything: waiting for a free connection, connecting, and the answer. redis-py
 has a time limit for reading too, but on Python 3.11 that one costs a task for every command sent.
+
+With Sentinels, every new connection asks them for the primary; after a failover the old one's
+connections break or are refused writes, and the next ones lead to the new one.
 """
 
 import asyncio
@@ -14,13 +17,16 @@ from typing import Any, TypeVar
 from redis import exceptions
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import ExponentialWithJitterBackoff
 
-from gateway.errors import InvalidRequest
+from gateway.state.redis.address import RedisOptions
 from gateway.state.redis.errors import FAILURES, translate
 
 DEADLINE_SECONDS = 5.0
 CONNECT_SECONDS = 2.0
+# For connecting to a Sentinel, and for its answer: several may be asked within one deadline.
+SENTINEL_SECONDS = 0.7
 # A connection idle for longer is tried with a PING before it is used.
 HEALTH_CHECK_SECONDS = 15
 # A connection serves one call at a time; 64 of them saturate a Redis from one process.
@@ -56,11 +62,16 @@ class Client:
         *,
         deadline: float = DEADLINE_SECONDS,
         connections: int = CONNECTIONS,
+        sentinels: Sentinel | None = None,
     ) -> None:
-        """Wrap a redis-py client whose pool holds at least `connections`; seconds a call."""
+        """Wrap a redis-py client whose pool holds at least `connections`; seconds a call.
+
+        `sentinels` are closed with it.
+        """
         # Any: redis-py's execute_command carries no types.
         self._redis: Any = redis
         self.deadline = deadline
+        self._sentinels: Any = sentinels
         # redis-py's plain pool raises when all connections are taken; callers here wait instead,
         # and they do it within the deadline.
         self._free = asyncio.Semaphore(connections)
@@ -84,6 +95,24 @@ class Client:
     async def close(self) -> None:
         """Close all connections."""
         await self._within_deadline(self._redis.aclose)
+        if self._sentinels is not None:
+            await self._within_deadline(self._sentinels.aclose)
+
+    async def ask_sentinels(self, *words: Word) -> list[Any]:
+        """Send a command to each Sentinel; return their replies, or the errors, translated.
+
+        The list is empty where there are none.
+        """
+
+        async def ask(sentinel: Any) -> Any:
+            try:
+                async with asyncio.timeout(self.deadline):
+                    return await sentinel.execute_command(*words)
+            except FAILURES as error:
+                return translate(error)
+
+        asked = self._sentinels.sentinels if self._sentinels is not None else []
+        return list(await asyncio.gather(*map(ask, asked)))
 
     async def _run(self, script: Script, keys: Sequence[str], arguments: Sequence[Word]) -> Any:
         try:
@@ -120,42 +149,55 @@ class Client:
 
 
 def connect(
-    url: str,
+    where: str | RedisOptions,
     *,
     deadline: float = DEADLINE_SECONDS,
     connect_timeout: float = CONNECT_SECONDS,
     connections: int = CONNECTIONS,
 ) -> Client:
-    """Return a client for a redis://, rediss:// or unix:// URL; connects with the first call.
+    """Return a client for a URL of `address`, or options; connects with the first call.
 
     `deadline` (seconds) bounds every call, `connect_timeout` one attempt to connect. A call whose
     connection breaks is repeated at once, at most twice: all our scripts can be repeated. Raises
     InvalidRequest `invalid_redis_url`.
     """
-    try:
-        pool: ConnectionPool = ConnectionPool.from_url(
-            url,
-            max_connections=connections,
-            health_check_interval=HEALTH_CHECK_SECONDS,
-            client_name="multipart-gateway",
-            retry=Retry(
-                ExponentialWithJitterBackoff(base=0.02, cap=0.2),
-                RETRIES,
-                supported_errors=(exceptions.ConnectionError, exceptions.ReadOnlyError),
-            ),
-        )
-    except ValueError as error:
-        raise InvalidRequest(
-            "The URL of Redis cannot be used.",
-            code="invalid_redis_url",
-            hint="It looks like redis://[:password@]host:port/0, rediss://... or unix:///path.",
-        ) from error
-    # These are not the URL's to choose: the code relies on them. RESP2 is what every version
-    # and proxy speaks, and nothing here needs more.
-    pool.connection_kwargs.update(
-        protocol=2,
-        decode_responses=False,
-        socket_timeout=None,
-        socket_connect_timeout=connect_timeout,
+    options = where if isinstance(where, RedisOptions) else RedisOptions(where)
+    arguments: dict[str, Any] = {
+        "max_connections": connections,
+        "health_check_interval": HEALTH_CHECK_SECONDS,
+        "client_name": "multipart-gateway",
+        "retry": Retry(
+            ExponentialWithJitterBackoff(base=0.02, cap=0.2),
+            RETRIES,
+            supported_errors=(exceptions.ConnectionError, exceptions.ReadOnlyError),
+        ),
+        **options.connection,
+        # These are not the URL's to choose: the code relies on them. RESP2 is what every version
+        # and proxy speaks, and nothing here needs more.
+        "protocol": 2,
+        "decode_responses": False,
+        "socket_timeout": None,
+        "socket_connect_timeout": connect_timeout,
+    }
+    asked = options.sentinels
+    if asked is None:
+        pool = ConnectionPool(**arguments)
+        return Client(Redis.from_pool(pool), deadline=deadline, connections=connections)
+    sentinels = Sentinel(  # type: ignore[no-untyped-call]  # redis-py has no types here.
+        asked.addresses,
+        sentinel_kwargs={
+            "password": options.sentinel_password,
+            "protocol": 2,
+            "socket_timeout": SENTINEL_SECONDS,
+            "socket_connect_timeout": SENTINEL_SECONDS,
+            "retry": Retry(ExponentialWithJitterBackoff(base=0.02, cap=0.2), 0),
+            "ssl": options.tls,
+            **(options.tls_arguments if options.tls else {}),
+        },
     )
-    return Client(Redis.from_pool(pool), deadline=deadline, connections=connections)
+    primary = SentinelConnectionPool(  # type: ignore[no-untyped-call]  # The same.
+        asked.name, sentinels, ssl=options.tls, **arguments
+    )
+    return Client(
+        Redis.from_pool(primary), deadline=deadline, connections=connections, sentinels=sentinels
+    )

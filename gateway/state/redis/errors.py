@@ -4,7 +4,10 @@ An answer that never came says nothing about what Redis did: every call here may
 effect although it raised Unavailable, and every caller can repeat it (see `core.ports`).
 """
 
+import ssl
+
 from redis import exceptions
+from redis.asyncio.sentinel import MasterNotFoundError
 
 from gateway.errors import GatewayError, Internal, Unavailable
 
@@ -52,6 +55,9 @@ def translate(error: Exception) -> GatewayError:
             hint="Check the user, the password and the ACL behind the Redis URL of the settings.",
             retryable=False,
         )
+    known = _unreachable(error)
+    if known is not None:
+        return known
     first_word = str(error).partition(" ")[0]
     if isinstance(error, _NOT_NOW) or first_word in _NOT_NOW_WORDS:
         return Unavailable(
@@ -67,6 +73,50 @@ def translate(error: Exception) -> GatewayError:
         code="redis_error",
         hint="The gateway needs Redis 7.0, Valkey 7.2, or later; the log has the details.",
     )
+
+
+def _unreachable(error: Exception) -> Unavailable | None:
+    """Return the error where it is the way to the right server that is wrong."""
+    if isinstance(error, (exceptions.MovedError, exceptions.ClusterCrossSlotError)):
+        return clustered()
+    untrusted = _ssl_error(error)
+    if untrusted is not None:
+        return Unavailable(
+            "The TLS connection to Redis fails: "
+            f"{getattr(untrusted, 'verify_message', '') or untrusted.reason or 'no TLS there'}.",
+            code="redis_tls_failed",
+            hint="Redis must serve TLS at this address, with a certificate for this host name by "
+            "an authority that the system trusts, or that redis_ca names.",
+            retryable=False,
+        )
+    if isinstance(error, MasterNotFoundError):
+        return Unavailable(
+            "No Sentinel that answers names a primary.",
+            code="redis_unavailable",
+            hint="A failover takes seconds. If it lasts, compare the Sentinels' addresses and the "
+            "name in the URL of Redis.",
+            retry_after=RETRY_AFTER_SECONDS,
+        )
+    return None
+
+
+def clustered() -> Unavailable:
+    """Return the error for a Redis Cluster of several shards."""
+    return Unavailable(
+        "This Redis is one shard of a cluster, and the gateway cannot work with several.",
+        code="redis_cluster",
+        hint="Give redis_url a Redis without cluster mode, alone or behind Sentinels.",
+        retryable=False,
+    )
+
+
+def _ssl_error(error: BaseException | None) -> ssl.SSLError | None:
+    """Find what TLS said among the causes: redis-py and asyncio wrap it in errors of their own."""
+    for _ in range(8):
+        if error is None or isinstance(error, ssl.SSLError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def unreadable() -> Internal:

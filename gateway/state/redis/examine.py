@@ -10,13 +10,17 @@ from typing import Final, Literal
 
 from gateway.errors import GatewayError
 from gateway.state.redis.client import Client
+from gateway.state.redis.errors import clustered
 from gateway.state.redis.leases import RedisLeases
 
 # ZRANDMEMBER, which our scripts use, came with Redis 6.2 (redis.io/docs/latest/commands).
 _OLDEST: Final = (6, 2)
+# What the README asks for; older ones are not tried.
+_TRIED: Final = (7, 0)
 _PINGS: Final = 5
 _SLOW_SECONDS: Final = 0.02
 _NEARLY_FULL: Final = 0.9
+_FEWEST_SENTINELS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +40,80 @@ async def examine(client: Client, *, prefix: str) -> list[RedisFinding]:
         info = {name: str(value) for name, value in (await client.command("INFO")).items()}
         return [
             _version(info),
+            *await _cluster(client, info),
+            *await _sentinels(client),
             _role(info),
             await _latency(client),
             await _scripts(client, prefix),
-            _persistence(info),
+            _persistence(info, await _setting(client, "save")),
             _eviction(info),
             _memory(info),
         ]
     except GatewayError as error:
         return [RedisFinding("redis", "fail", error.message, error.hint)]
+
+
+async def refuse_cluster(client: Client) -> None:
+    """Raise Unavailable `redis_cluster` for one shard of several; others' calls would fail.
+
+    A user who may not ask passes. Raises what else a command raises.
+    """
+    try:
+        info = await client.command("INFO", "cluster")
+        several = str(info.get("cluster_enabled")) == "1" and await _shards(client) > 1
+    except GatewayError as error:
+        if error.code not in {"redis_denied", "redis_error"}:
+            raise
+        return
+    if several:
+        raise clustered()
+
+
+async def _shards(client: Client) -> int:
+    """Count the shards of a cluster that hold keys."""
+    for line in (await client.command("CLUSTER", "INFO")).decode().split():
+        name, _, value = line.partition(":")
+        if name == "cluster_size":
+            return int(value)
+    return 1
+
+
+async def _cluster(client: Client, info: dict[str, str]) -> list[RedisFinding]:
+    if info.get("cluster_enabled") != "1":
+        return []
+    shards = await _shards(client)
+    if shards > 1:
+        error = clustered()
+        return [RedisFinding("cluster", "fail", error.message, error.hint)]
+    return [RedisFinding("cluster", "ok", "It has one shard, which serves as a single Redis.")]
+
+
+async def _sentinels(client: Client) -> list[RedisFinding]:
+    """Look whether a failover would be noticed and could be decided."""
+    replies = await client.ask_sentinels("SENTINEL", "MASTERS")
+    if not replies:
+        return []
+    silent = sum(isinstance(reply, GatewayError) for reply in replies)
+    detail = f"{len(replies) - silent} of {len(replies)} Sentinels answer."
+    if silent:
+        return [
+            RedisFinding(
+                "sentinels",
+                "warn",
+                detail,
+                "Start the others, or take them out of redis_url; check redis_sentinel_password.",
+            )
+        ]
+    if len(replies) < _FEWEST_SENTINELS:
+        return [
+            RedisFinding(
+                "sentinels",
+                "warn",
+                detail,
+                "Name at least three, on three machines: fewer cannot outvote a broken one.",
+            )
+        ]
+    return [RedisFinding("sentinels", "ok", detail)]
 
 
 def _version(info: dict[str, str]) -> RedisFinding:
@@ -55,7 +124,14 @@ def _version(info: dict[str, str]) -> RedisFinding:
     numbers = tuple(int(n) for n in compatible.split(".")[:2] if n.isdecimal())
     if numbers and numbers < _OLDEST:
         return RedisFinding(
-            "version", "fail", f"{name} {own} is too old.", "Use Redis 6.2 or newer, or Valkey."
+            "version", "fail", f"{name} {own} is too old.", "Use Redis 7.0, Valkey 7.2, or newer."
+        )
+    if numbers and numbers < _TRIED:
+        return RedisFinding(
+            "version",
+            "warn",
+            f"{name} {own} is older than what the gateway is tried with.",
+            "Use Redis 7.0, Valkey 7.2, or newer.",
         )
     return RedisFinding("version", "ok", f"{name} {own}")
 
@@ -64,9 +140,14 @@ def _role(info: dict[str, str]) -> RedisFinding:
     role = info.get("role", "master")
     if role != "master":
         return RedisFinding(
-            "role", "fail", "It is a read-only replica.", "Give redis_url the primary's address."
+            "role",
+            "fail",
+            "It is a read-only replica.",
+            "Give redis_url the primary's address, or name its Sentinels: redis+sentinel://...",
         )
-    return RedisFinding("role", "ok", "It takes writes.")
+    replicas = int(info.get("connected_slaves", "0"))
+    copies = f", and {replicas} replica{'s' if replicas > 1 else ''} follow" if replicas else ""
+    return RedisFinding("role", "ok", f"It takes writes{copies}.")
 
 
 async def _latency(client: Client) -> RedisFinding:
@@ -99,13 +180,38 @@ async def _scripts(client: Client, prefix: str) -> RedisFinding:
     return RedisFinding("scripts", "ok", f"Scripts run, and write keys under {prefix}:.")
 
 
-def _persistence(info: dict[str, str]) -> RedisFinding:
+async def _setting(client: Client, name: str) -> str | None:
+    """Return one of its settings; None where this user, or a managed Redis, has no CONFIG."""
+    try:
+        found = await client.command("CONFIG", "GET", name)
+    except GatewayError:
+        return None
+    # A name and its value, or nothing where it has no such setting.
+    return found[1].decode() if found else None
+
+
+def _persistence(info: dict[str, str], snapshots: str | None) -> RedisFinding:
+    # While a snapshot cannot be written, Redis refuses writes (stop-writes-on-bgsave-error); an
+    # append-only file that cannot be written stops them in any case.
+    for name, what in (
+        ("aof_last_write_status", "append-only file"),
+        ("rdb_last_bgsave_status", "snapshot"),
+    ):
+        if info.get(name, "ok") != "ok":
+            return RedisFinding(
+                "persistence",
+                "fail",
+                f"Its {what} could not be written; it may refuse writes.",
+                "Look at its log, and at the room on its disk.",
+            )
     if info.get("aof_enabled") == "1":
         return RedisFinding("persistence", "ok", "Every change is written to an append-only file.")
     return RedisFinding(
         "persistence",
         "warn",
-        "There is no append-only file: a restart forgets the latest progress.",
+        "It keeps nothing on disk: a restart forgets everything."
+        if snapshots == ""
+        else "There is no append-only file: a crash forgets what came after the last snapshot.",
         "Set appendonly yes. Sessions come back from storage, but more slowly, and clients send "
         "their checksums again.",
     )
@@ -131,6 +237,14 @@ def _memory(info: dict[str, str]) -> RedisFinding:
             "warn",
             f"{used / most:.0%} of its memory is used.",
             "Give it more memory: when it is full, new sessions are refused.",
+        )
+    installed = int(info.get("total_system_memory", "0"))
+    if installed and not most and used > _NEARLY_FULL * installed:
+        return RedisFinding(
+            "memory",
+            "warn",
+            f"{used / installed:.0%} of the machine's memory is used.",
+            "Give it more, and set maxmemory: without one the system kills it when all is used.",
         )
     limit = f"of {most / 2**20:.0f} MiB" if most else "without a limit"
     return RedisFinding("memory", "ok", f"{used / 2**20:.0f} MiB are used, {limit}.")
