@@ -3,6 +3,7 @@
 Path-style addresses only, which is what the tests use everywhere.
 """
 
+import time
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote
 
@@ -55,7 +56,7 @@ class Call:
 
     `store_status` is the store's answer, None where the store was not asked or did not answer;
     `status` is what the caller was told, None where the connection was cut instead. `fault` is the
-    kind of the fault that struck. `done` is set when nothing more will happen to it.
+    kind of the fault that struck, `began` the time (`time.monotonic`) when it came. `done` is set when nothing more will happen to it.
     """
 
     operation: str
@@ -63,6 +64,7 @@ class Call:
     key: str
     part_number: int | None = None
     upload_id: str | None = None
+    began: float = 0.0
     fault: str | None = None
     store_status: int | None = None
     status: int | None = None
@@ -87,6 +89,7 @@ def call_of(request: web.Request) -> Call:
         key=key,
         part_number=int(number) if number.isdecimal() else None,
         upload_id=asked.get("uploadId"),
+        began=time.monotonic(),
     )
 
 
