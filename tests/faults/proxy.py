@@ -31,6 +31,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from io import BytesIO
 
 import aiohttp
 from aiohttp import web
@@ -189,7 +190,7 @@ class StoreProxy:
     async def _act(
         self, request: web.Request, call: Call, fault: Fault | None
     ) -> web.StreamResponse:
-        body: AsyncIterator[bytes] | aiohttp.StreamReader | bytes | None = (
+        body: AsyncIterator[bytes] | aiohttp.StreamReader | BytesIO | None = (
             request.content if request.can_read_body else None
         )
         if fault is None:
@@ -199,7 +200,7 @@ class StoreProxy:
         if kind in INSTEAD and not fault.after:
             return await instead(request, fault)
         if kind is Kind.LATE:
-            body = await taken(request)
+            body = BytesIO(await taken(request))
             reset(request)
         if kind is Kind.WHITE_SPACE and not fault.after:
             response = await blanks(request, fault)
@@ -221,7 +222,7 @@ class StoreProxy:
         self,
         request: web.Request,
         call: Call,
-        body: AsyncIterator[bytes] | aiohttp.StreamReader | bytes | None,
+        body: AsyncIterator[bytes] | aiohttp.StreamReader | BytesIO | None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         async with self._http.request(
             request.method,
