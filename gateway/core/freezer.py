@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from gateway.core.checksums import Checksum
 from gateway.core.completer import LOST, Completer
-from gateway.core.lifecycle import Trigger, advance
+from gateway.core.lifecycle import UNSETTLED, Trigger, advance
 from gateway.core.model import Acknowledged, Part, State, UploadSession
 from gateway.core.plan import PartPlan, format_ranges, missing, settle_plan
 from gateway.core.ports import Clock, PartOutcome, SessionStore, Storage
@@ -105,14 +105,33 @@ class Freezer:
             return await self.adopt(session)
         await self._reconciler.check_store(session)
         after, event = advance(session, Trigger.LOST, self._clock.now(), error=LOST)
-        return await self._sessions.save(after, event)
+        try:
+            return await self._sessions.save(after, event)
+        except Conflict as error:
+            return await self._follow(session, error)
 
     async def adopt(self, session: UploadSession) -> UploadSession:
         """Take over an object that was completed behind our back, and verify it."""
-        session = await self._reconciler.recall_completion(session)
-        after, event = advance(session, Trigger.COMPLETE, self._clock.now())
-        session = await self._sessions.save(after, event)
-        self._completer.start(session.session_id)
+        try:
+            session = await self._reconciler.recall_completion(session)
+            after, event = advance(session, Trigger.COMPLETE, self._clock.now())
+            session = await self._sessions.save(after, event)
+        except Conflict as error:
+            session = await self._follow(session, error)
+        if session.state in UNSETTLED:
+            self._completer.start(session.session_id)
+        return session
+
+    async def _follow(self, session: UploadSession, error: Conflict) -> UploadSession:
+        """Return what somebody made of the session who was quicker, or raise where it is open.
+
+        The object, or the missing upload, may well be their doing: a completion in another process.
+        """
+        if error.code not in {"session_changed", "session_not_open"}:
+            raise error
+        session = await self._reconciler.load(session.session_id)
+        if session.state is State.OPEN:
+            raise error
         return session
 
 

@@ -91,13 +91,6 @@ class TestComplete:
         assert done.object.checksums["crc64nvme"] == ALGORITHMS["crc64nvme"].value_of(DATA)
         assert await events_of(stack, done) == {EventType.CREATED: 1, EventType.COMPLETED: 1}
 
-    @pytest.mark.parametrize("size", [0, 1, PART_SIZE - 1, PART_SIZE, PART_SIZE + 1, 2 * PART_SIZE])
-    async def test_any_size_works(self, stack: Stack, size: int) -> None:
-        data = os.urandom(size)
-        done = await completed(stack, await uploaded(stack, data))
-        assert done.state is State.COMPLETED
-        assert await stack.read_object(done) == data
-
     @pytest.mark.parametrize("algorithm", ["crc64nvme", "crc32c", "crc32", "sha256"])
     async def test_every_algorithm_of_parts_vouches_for_the_whole(
         self, stack: Stack, algorithm: str
@@ -428,25 +421,6 @@ class TestAbort:
         done = await completed(stack, session)
         assert done.state is State.COMPLETED
         assert await stack.read_object(done) == DATA
-
-    async def test_complete_and_abort_at_once_one_of_them_wins_wholly(self, stack: Stack) -> None:
-        data = b"small"
-        wins: Counter[State] = Counter()
-        for _ in range(30):
-            session = await uploaded(stack, data)
-            await asyncio.gather(
-                completed(stack, session),
-                stack.core.service.abort(ALICE, session.session_id),
-                return_exceptions=True,
-            )
-            after = await stack.core.service.get(ALICE, session.session_id)
-            wins[after.state] += 1
-            if after.state is State.COMPLETED:
-                assert await stack.read_object(after) == data
-            else:
-                assert after.state is State.ABORTED
-                assert await stack.ports.sessions.outbox(session.session_id)
-        assert sum(wins.values()) == 30
 
 
 class TestSweeper:
