@@ -3,8 +3,9 @@
 import asyncio
 import gc
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from hashlib import md5
 from typing import Any
 
 from faults.ports import Around
@@ -12,12 +13,23 @@ from stack import Stack
 
 from gateway.core.access import Principal
 from gateway.core.checksums import ALGORITHMS
-from gateway.core.model import Acknowledged, NewUpload, Part, State
-from gateway.errors import Unavailable
+from gateway.core.model import (
+    Acknowledged,
+    MultipartUpload,
+    NewUpload,
+    Part,
+    State,
+    StoredObject,
+    VerifiedBy,
+)
+from gateway.core.verifier import STAMP
+from gateway.errors import NoSuchObject, Unavailable
 
 ALICE = Principal("alice")
 COUNT = 10_000
 SIZE = 5 * 1024 * 1024
+CHECKSUM = ALGORITHMS["crc64nvme"].value_of(bytes(SIZE))
+OF_THE_WHOLE = ALGORITHMS["crc64nvme"].combine([(CHECKSUM, SIZE)] * COUNT)
 # The bound of the house; what is measured is the loop's own work, which a busy machine leaves as
 # it is.
 LONGEST = 0.020
@@ -58,14 +70,42 @@ async def not_now(*_: Any, **__: Any) -> None:
     raise Unavailable("Not now.")
 
 
-async def test_ten_thousand_parts_hold_nobody_up(stack: Stack) -> None:
+class StubObject:
+    """The 49 GiB object of the parts above: what Complete and HEAD would say of it."""
+
+    def __init__(self) -> None:
+        self.completed: list[int] = []
+        self._stored: StoredObject | None = None
+
+    async def complete(
+        self, _: Any, upload: MultipartUpload, parts: Sequence[Part], **__: Any
+    ) -> StoredObject:
+        self.completed.append(len(parts))
+        etags = b"".join(bytes.fromhex(part.etag) for part in parts)
+        etag = md5(etags, usedforsecurity=False).hexdigest()
+        self._stored = StoredObject(
+            upload.bucket,
+            upload.key,
+            COUNT * SIZE,
+            f"{etag}-{len(parts)}",
+            {"crc64nvme": OF_THE_WHOLE},
+            {STAMP: upload.key.split("/")[1]},
+        )
+        return self._stored
+
+    async def head(self, *_: Any) -> StoredObject:
+        if self._stored is None:
+            raise NoSuchObject("There is no such object.")
+        return self._stored
+
+
+async def test_row_34_ten_thousand_parts_work_and_hold_nobody_up(stack: Stack) -> None:
     stack.reconnect(storage=Around(stack.ports.storage, list_parts=list_parts, complete=not_now))
     service = stack.core.service
     session, _ = await service.create(
         ALICE, NewUpload(filename="a", size=COUNT * SIZE, part_size=SIZE)
     )
-    value = ALGORITHMS[session.checksum_algorithm].value_of(b"")
-    words = [Acknowledged(n, f"{n:032x}", value) for n in range(1, COUNT + 1)]
+    words = [Acknowledged(n, f"{n:032x}", CHECKSUM) for n in range(1, COUNT + 1)]
     async with quick_turns("acknowledge"):
         await service.acknowledge(ALICE, session.session_id, words)
     async with quick_turns("parts"):
@@ -77,3 +117,14 @@ async def test_ten_thousand_parts_hold_nobody_up(stack: Stack) -> None:
     async with quick_turns("restore"):
         again = await service.get(ALICE, session.session_id)
     assert again.progress.received_parts == COUNT
+
+    stub = StubObject()
+    await stack.core.completer.close()
+    stack.reconnect(
+        storage=Around(stack.ports.storage, complete=stub.complete),
+        objects=Around(stack.ports.objects, head=stub.head),
+    )
+    async with quick_turns("verify"):
+        done = await stack.core.service.complete(ALICE, session.session_id, wait=30)
+    assert (done.state, done.verified_by) == (State.COMPLETED, VerifiedBy.CLIENT_PARTS)
+    assert stub.completed == [COUNT]
