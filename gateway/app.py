@@ -30,7 +30,7 @@ from gateway.core.model import StorageLimits
 from gateway.core.ports import ObjectStore, Storage
 from gateway.core.service import ServiceOptions, UploadService
 from gateway.core.sweeper import SweeperOptions
-from gateway.dashboard.routes import DashboardOptions
+from gateway.dashboard.routes import PAGE_OPERATIONS, DashboardOptions
 from gateway.dashboard.routes import routes as dashboard_routes
 from gateway.doors.native import NativeDoor, NativeOptions
 from gateway.errors import GatewayError, Unavailable
@@ -57,9 +57,10 @@ from gateway.web.door import Door, DoorTable
 from gateway.web.draining import Drain, Stop
 from gateway.web.forwarding import FRONT, Front, FrontReader
 from gateway.web.gate import Gate
-from gateway.web.health import health_routes
+from gateway.web.health import HEALTH_OPERATIONS, health_routes
 from gateway.web.heartbeat import Heartbeat
 from gateway.web.limits import ServerOptions, make_runner
+from gateway.web.openapi import OPENAPI_OPERATIONS, assemble, openapi_routes
 from gateway.web.pipeline import install
 from gateway.web.tls import Certificate, TLSSite
 
@@ -204,6 +205,7 @@ def build_app(
     app[PACE] = BodyPace(grace=settings.body_grace, min_rate=settings.body_min_rate)
     app.router.add_routes(health_routes(checks, metrics, draining=lambda: stop.draining))
     app.router.add_routes(dashboard_routes(DashboardOptions(store.page_origins)))
+    app.router.add_routes(openapi_routes(api_document(doors)))
     token = settings.token.get_secret_value() if settings.token else None
     install(
         app,
@@ -227,6 +229,13 @@ def build_app(
         ]
     )
     return app
+
+
+def api_document(doors: DoorTable) -> dict[str, Any]:
+    """Describe all that the application serves, as OpenAPI."""
+    calls = [call for door in doors.doors for call in door.operations()]
+    others = (*HEALTH_OPERATIONS, *OPENAPI_OPERATIONS, *PAGE_OPERATIONS)
+    return assemble([*calls, *others], version("multipart-gateway"))
 
 
 async def serve(
@@ -355,7 +364,7 @@ def _core_options(settings: Settings) -> CoreOptions:
             url_lifetime=int(settings.url_lifetime),
             check_timeout=_CHECK_SECONDS,
         ),
-        sweeper=SweeperOptions(grace=timedelta(seconds=settings.grace)),
+        sweeper=SweeperOptions(settings.s3_bucket, grace=timedelta(seconds=settings.grace)),
     )
 
 

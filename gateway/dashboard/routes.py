@@ -1,7 +1,7 @@
-"""Serves the upload page at `/` and its modules under `/static/`.
+"""Serves the upload page at `/`, the API's page at `/docs`, and their modules under `/static/`.
 
 The modules may be read from any origin, so that a page elsewhere can import the browser library;
-the page itself may not be framed, and may talk to the gateway and to the named stores only. All
+the pages may not be framed, and may talk to the gateway and to the named stores only. All
 files are read once, when the routes are made: what is not among them does not exist, so no path
 can lead out of the folder. Nothing here knows sessions; the page uses the native API like any
 other client, and whether it may is decided there.
@@ -12,11 +12,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
+from typing import Final
 from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 
 from gateway.errors import NotFound
+from gateway.web.operations import Answer, Operation, Parameter, Tag
 
 _CONTENT_TYPES: Mapping[str, str] = {
     ".html": "text/html; charset=utf-8",
@@ -77,6 +79,9 @@ def routes(options: DashboardOptions) -> list[web.RouteDef]:
     async def get_page(request: web.Request) -> web.Response:
         return _respond(request, files["index.html"], page_headers)
 
+    async def get_docs(request: web.Request) -> web.Response:
+        return _respond(request, files["docs.html"], page_headers)
+
     async def get_static(request: web.Request) -> web.Response:
         file = files.get(request.match_info["path"])
         if file is None:
@@ -87,8 +92,56 @@ def routes(options: DashboardOptions) -> list[web.RouteDef]:
 
     return [
         _get("/", get_page, name="upload-page"),
+        _get("/docs", get_docs, name="docs"),
         _get("/static/{path:.+}", get_static, name="static"),
     ]
+
+
+_PAGES: Final = Tag("Pages", "For people, and for pages of your own. Nothing here needs a token.")
+_FILE_HEADERS: Final = ("ETag", "Cache-Control")
+_SAME: Final = Answer(304, "Not changed.", headers=_FILE_HEADERS)
+_HTML: Final = {"text/html": {"type": "string"}}
+
+PAGE_OPERATIONS: Final = (
+    Operation(
+        method="GET",
+        path="/",
+        operation_id="page",
+        tag=_PAGES,
+        summary="The upload page",
+        answers=[Answer(200, "HTML.", _HTML, _FILE_HEADERS), _SAME],
+        public=True,
+    ),
+    Operation(
+        method="GET",
+        path="/docs",
+        operation_id="docs",
+        tag=_PAGES,
+        summary="The page of this document",
+        answers=[Answer(200, "HTML.", _HTML, _FILE_HEADERS), _SAME],
+        public=True,
+    ),
+    Operation(
+        method="GET",
+        path="/static/{path}",
+        operation_id="static",
+        tag=_PAGES,
+        summary="A file of the pages, or the browser library",
+        description="The library is `/static/uploader.js`, its types `/static/uploader.d.ts`; any"
+        " page may import it.",
+        parameters=[
+            Parameter(
+                "path", "path", "The file, slashes as they are.", {"type": "string"}, required=True
+            )
+        ],
+        answers=[
+            Answer(200, "The file.", {"*/*": {"type": "string"}}, _FILE_HEADERS),
+            _SAME,
+        ],
+        errors=frozenset({"not_found"}),
+        public=True,
+    ),
+)
 
 
 def _get(

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from gateway.core.access import Principal
 from gateway.errors import GatewayError
+from gateway.web.operations import Operation
 
 PRINCIPAL: web.RequestKey[Principal] = web.RequestKey("principal", Principal)
 """The caller of a door, set before the door's handler runs, unless the route is public."""
@@ -32,6 +33,10 @@ class Door(ABC):
     @abstractmethod
     def routes(self) -> Iterable[web.RouteDef]:
         """Return the door's routes, with full paths."""
+
+    def operations(self) -> Sequence[Operation]:
+        """Describe the routes for the OpenAPI document, unless their protocol is another's."""
+        return ()
 
     @abstractmethod
     def render_error(self, request: web.Request, error: GatewayError) -> web.StreamResponse:

@@ -1,17 +1,13 @@
 """The OpenAPI 3.1 document (https://spec.openapis.org/oas/v3.1.1.html), put together out of calls.
 
-Whoever serves routes describes them as `Operation`s, with the very types that it parses and
-renders; here these become one document, and the routes that serve it. What is not described is not
-in it: a test compares it with the application's routes.
+What is not described as an `Operation` is not in it; a test compares it with the application's
+routes. It is made once, at the start, and served as it is.
 """
 
 import hashlib
-import json
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import orjson
 from aiohttp import hdrs, web
@@ -20,72 +16,28 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from gateway.web.bodies import Wire
 from gateway.web.errors import PROBLEM_TYPE, ProblemDocument
+from gateway.web.operations import GATEWAY, JSON, Answer, Operation, Parameter, Schema, curl
 from gateway.web.problems import EVERYWHERE, PROBLEMS, says_when
 
-Schema = Mapping[str, Any]
-"""A JSON Schema, dialect 2020-12."""
-
-JSON: Final = "application/json"
 _SCHEMAS: Final = "#/components/schemas/"
 
+_TITLE: Final = "Multipart gateway"
+_DESCRIPTION: Final = """\
+Large files into S3-compatible storage: resumable, in parallel, and never called completed before \
+the stored object is verified. The bytes do not pass through here: clients PUT them to the store, \
+on presigned part URLs.
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """What a call takes beside its body."""
+An upload is five calls: `create` a session, `sign` part URLs, PUT each part to its URL at the \
+store, `acknowledge` the ETags that the store answers with, `complete`. Every one of them may be \
+repeated. After a crash `parts` tells what the store has; only the rest is sent again.
 
-    name: str
-    where: Literal["path", "query", "header"]
-    description: str
-    schema: Schema
-    required: bool = False
+Bodies are JSON in UTF-8, sizes bytes, times RFC 3339 in UTC, part numbers from 1 to 10,000, \
+checksums base64 as S3 writes them. Unknown fields of a body are ignored. Every GET but the event \
+stream answers HEAD too.
 
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A success: its body by media type, as the type that is rendered, as a schema, or None."""
-
-    status: int
-    description: str
-    content: Mapping[str, Any] = field(default_factory=dict)
-    headers: Sequence[str] = ()
-    example: Any = None
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One call. `errors` are the codes that it can answer besides those of every call.
-
-    `events` are the names and data of a stream's events. `examples` are bodies by what they show,
-    the first of which is the one that the curl line sends; `curl` are further arguments of it.
-    """
-
-    method: str
-    path: str
-    operation_id: str
-    tag: str
-    summary: str
-    description: str = ""
-    parameters: Sequence[Parameter] = ()
-    body: type[Wire] | None = None
-    body_required: bool = True
-    answers: Sequence[Answer] = ()
-    errors: frozenset[str] = frozenset()
-    public: bool = False
-    events: Mapping[str, Any] = field(default_factory=dict)
-    examples: Mapping[str, Any] = field(default_factory=dict)
-    query: str = ""
-    curl: Sequence[str] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class About:
-    """What the document says of the whole: `tags` are names with descriptions, in their order."""
-
-    title: str
-    version: str
-    description: str
-    tags: Mapping[str, str]
-
+Errors are problems (RFC 9457) with a `code` that is stable, a `hint` that says what to do, and \
+`Retry-After` where the same call may succeed later. An address that is not listed here is 404 \
+`no_such_route`, another method 405 `method_not_allowed`."""
 
 HEADERS: Final[Mapping[str, tuple[str, Schema]]] = {
     "X-Request-Id": (
@@ -121,8 +73,8 @@ _EVERY_REQUEST = Parameter(
 )
 
 
-def assemble(operations: Iterable[Operation], about: About) -> dict[str, Any]:
-    """Return the document, JSON-ready. Raises KeyError for an unknown code, ValueError for a header."""
+def assemble(operations: Iterable[Operation], version: str) -> dict[str, Any]:
+    """Return the document, JSON-ready; KeyError for a code or ValueError for a header unknown."""
     calls = list(operations)
     schemas = _Schemas([ProblemDocument, *(kind for call in calls for kind in _types(call))])
     responses: dict[str, Any] = {}
@@ -135,15 +87,18 @@ def assemble(operations: Iterable[Operation], about: About) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {
-            "title": about.title,
-            "version": about.version,
-            "description": about.description,
+            "title": _TITLE,
+            "version": version,
+            "description": _DESCRIPTION,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         # Relative to the document: true wherever the gateway is reached.
         "servers": [{"url": "/"}],
         "security": [{"bearer": []}],
-        "tags": [{"name": name, "description": text} for name, text in about.tags.items()],
+        "tags": [
+            {"name": tag.name, "description": tag.description}
+            for tag in dict.fromkeys(call.tag for call in calls)
+        ],
         "paths": paths,
         "components": {
             "securitySchemes": {
@@ -192,7 +147,7 @@ OPENAPI_OPERATIONS: Final = (
         method="GET",
         path="/openapi.json",
         operation_id="openapi",
-        tag="Gateway",
+        tag=GATEWAY,
         summary="This document",
         description="`If-None-Match` with the `ETag` answers 304 as long as it has not changed.",
         answers=[
@@ -205,10 +160,20 @@ OPENAPI_OPERATIONS: Final = (
 
 
 class _Plain(GenerateJsonSchema):
-    """Without the titles that only repeat the names of the fields."""
+    """As a person would write it: no titles that repeat names, no null for what may be absent."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - pydantic's own name.
         return False
+
+    def nullable_schema(self, schema: Any) -> dict[str, Any]:
+        inner = self.generate_inner(schema["schema"])
+        if isinstance(inner.get("type"), str) and not {"enum", "const"} & inner.keys():
+            return {**inner, "type": [inner["type"], "null"]}
+        return {"anyOf": [inner, {"type": "null"}]}
+
+    def default_schema(self, schema: Any) -> dict[str, Any]:
+        made = super().default_schema(schema)
+        return {key: value for key, value in made.items() if (key, value) != ("default", None)}
 
 
 class _Schemas:
@@ -224,9 +189,8 @@ class _Schemas:
         found, shared = TypeAdapter.json_schemas(
             inputs, ref_template=_SCHEMAS + "{model}", schema_generator=_Plain
         )
-        refs = {unique[index]: schema for (index, _), schema in found.items()}
-        self._refs: dict[Any, Any] = refs
-        self.definitions = dict(sorted((_untitled(shared.get("$defs", {}))).items()))
+        self._refs: dict[Any, Any] = {unique[index]: schema for (index, _), schema in found.items()}
+        self.definitions = _used(shared.get("$defs", {}), self._refs.values())
 
     def of(self, kind: Any) -> Any:
         """Return a schema as it is, and the reference to that of a type."""
@@ -234,23 +198,36 @@ class _Schemas:
 
 
 def _types(call: Operation) -> list[Any]:
-    bodies = [call.body] if call.body else []
+    bodies = [call.body] if call.body is not None else []
     answers = [kind for answer in call.answers for kind in answer.content.values()]
     kinds = [*bodies, *answers, *call.events.values()]
     return [kind for kind in kinds if not isinstance(kind, Mapping)]
 
 
-def _untitled(definitions: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: {key: value for key, value in schema.items() if key != "title"}
-        for name, schema in definitions.items()
-    }
+def _used(definitions: Mapping[str, Any], roots: Iterable[Any]) -> dict[str, Any]:
+    """Return the definitions that something refers to, without the titles that repeat names."""
+    used: dict[str, Any] = {}
+    unseen = list(roots)
+    while unseen:
+        match unseen.pop():
+            case {"$ref": str(reference), **rest}:
+                name = reference.removeprefix(_SCHEMAS)
+                unseen.append(rest)
+                if name not in used:
+                    schema = {k: v for k, v in definitions[name].items() if k != "title"}
+                    used[name] = schema
+                    unseen.append(schema)
+            case Mapping() as mapping:
+                unseen.extend(mapping.values())
+            case list() as items:
+                unseen.extend(items)
+    return dict(sorted(used.items()))
 
 
 def _operation(call: Operation, schemas: _Schemas, responses: dict[str, Any]) -> dict[str, Any]:
     made: dict[str, Any] = {
         "operationId": call.operation_id,
-        "tags": [call.tag],
+        "tags": [call.tag.name],
         "summary": call.summary,
         "description": call.description or call.summary,
     }
@@ -264,9 +241,7 @@ def _operation(call: Operation, schemas: _Schemas, responses: dict[str, Any]) ->
                 for name, value in call.examples.items()
             }
         made["requestBody"] = {"required": call.body_required, "content": {JSON: content}}
-    made["responses"] = {
-        str(answer.status): _answer(answer, schemas) for answer in call.answers
-    } | _errors(call, responses)
+    made["responses"] = _responses(call, schemas, responses)
     if call.public:
         made["security"] = []
     if call.events:
@@ -306,17 +281,28 @@ def _headers(names: Sequence[str]) -> dict[str, Any]:
     return {name: {"$ref": f"#/components/headers/{_key(name)}"} for name in names}
 
 
-def _errors(call: Operation, responses: dict[str, Any]) -> dict[str, Any]:
-    """Return the call's errors by status; equal ones are shared, as components."""
-    made: dict[str, Any] = {}
+def _responses(
+    call: Operation, schemas: _Schemas, shared: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Return the call's answers by status; problems that are equal are shared, as components."""
+    made = {str(answer.status): _answer(answer, schemas) for answer in call.answers}
     codes = call.errors | EVERYWHERE
     for status in sorted({PROBLEMS[code].status for code in codes}):
         here = sorted(code for code in codes if PROBLEMS[code].status == status)
-        response = _problem(status, here)
+        problem = _problem(status, here)
+        answer = made.get(str(status))
+        if answer is not None:
+            # A status that is an answer too: which one it is, the media type tells.
+            made[str(status)] = {
+                "description": f"{answer['description']} {problem['description']}",
+                "headers": {**answer["headers"], **problem["headers"]},
+                "content": {**answer["content"], **problem["content"]},
+            }
+            continue
         # Named by its content: the name stays as long as the codes do.
         digest = hashlib.sha256("\n".join(here).encode()).hexdigest()[:6]
         name = here[0] if len(here) == 1 else f"{status}_{digest}"
-        responses[name] = response
+        shared[name] = problem
         made[str(status)] = {"$ref": f"#/components/responses/{name}"}
     return made
 
@@ -345,24 +331,6 @@ def _problem(status: int, codes: Sequence[str]) -> dict[str, Any]:
             }
         },
     }
-
-
-def curl(call: Operation) -> str:
-    """Return the call as lines for a shell, with the server, the token and ids in variables."""
-    words = ["curl"]
-    if call.method == "HEAD":
-        words.append("--head")
-    elif call.method not in {"GET", "POST"} or (call.method == "POST" and not call.examples):
-        words.append(f"--request {call.method}")
-    if not call.public:
-        words.append('--header "Authorization: Bearer $GW_TOKEN"')
-    words += call.curl
-    if call.examples:
-        body = json.dumps(next(iter(call.examples.values())), ensure_ascii=False)
-        words += ["--header 'Content-Type: application/json'", f"--data {shlex.quote(body)}"]
-    path = call.path.replace("{session_id}", "$SESSION_ID").replace("{path}", "uploader.js")
-    words.append(f'"$GW_SERVER{path}{call.query}"')
-    return " \\\n  ".join(words)
 
 
 def _key(name: str) -> str:

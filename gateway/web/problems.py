@@ -57,7 +57,6 @@ _CODES: Final = {
         400, "the size of a file is a whole number of bytes, and not negative"
     ),
     "size_required": ProblemCode(400, "the size of this file is not known yet"),
-    "too_many_parts": ProblemCode(400, "more than one call takes"),
     "unknown_checksum_algorithm": ProblemCode(400, "not one of crc64nvme, crc32c, crc32, sha256"),
     "invalid_token": ProblemCode(401, "the token is not valid"),
     "unauthenticated": ProblemCode(401, "a token is needed"),
@@ -68,10 +67,8 @@ _CODES: Final = {
     "origin_not_allowed": ProblemCode(403, "pages of this origin may not call this gateway"),
     "bucket_not_found": ProblemCode(404, "the store has no such bucket"),
     "no_such_object": ProblemCode(404, "the store has no object under this key"),
-    "no_such_route": ProblemCode(404, "there is nothing at this address"),
     "not_found": ProblemCode(404, "there is no such file"),
     "session_not_found": ProblemCode(404, "unknown, or another principal's"),
-    "method_not_allowed": ProblemCode(405, "the route does not take this method"),
     "request_timeout": ProblemCode(408, "head or body arrive too slowly"),
     "checksum_refused": ProblemCode(
         409, "the checksum of the whole object is not that of the parts in the store"
@@ -121,6 +118,7 @@ _CODES: Final = {
     ),
     "redis_denied": ProblemCode(503, "Redis refuses the gateway's credentials"),
     "redis_full": ProblemCode(503, "Redis has no memory left for new sessions"),
+    "redis_tls_failed": ProblemCode(503, "the TLS connection to Redis fails"),
     "redis_unavailable": ProblemCode(503, "Redis does not answer"),
     "starting": ProblemCode(
         503, "the gateway has started, but Redis or the store has not answered yet"

@@ -6,7 +6,7 @@ document is generated from them: what is sent and what is promised cannot drift 
 
 from typing import Annotated, Literal, NotRequired
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 # pydantic takes it on Python 3.11 from there only.
 from typing_extensions import TypedDict
@@ -22,6 +22,8 @@ PartNumber = Annotated[int, Field(ge=1, le=10_000)]
 Time = Annotated[
     str, Field(json_schema_extra={"format": "date-time", "pattern": _TIME, "description": "UTC"})
 ]
+StateName = Annotated[State, WithJsonSchema({"type": "string", "enum": list(State)})]
+VerifiedByName = Annotated[VerifiedBy, WithJsonSchema({"type": "string", "enum": list(VerifiedBy)})]
 AlgorithmName = Annotated[str, Field(json_schema_extra={"enum": list(PREFERENCE)})]
 ChecksumValue = Annotated[str, Field(description="base64, as S3 writes it")]
 Checksums = Annotated[
@@ -58,7 +60,7 @@ class Session(TypedDict):
     """An upload session."""
 
     session_id: Annotated[str, Field(pattern=SESSION_ID_PATTERN)]
-    state: State
+    state: StateName
     filename: str
     content_type: str
     size: Annotated[int | None, Field(ge=0, description="bytes; null while it is not known")]
@@ -84,7 +86,7 @@ class Session(TypedDict):
     checksum_algorithm: Annotated[AlgorithmName, Field(description="of the parts")]
     checksum: Annotated[Checksum | None, Field(description="of the file, as declared")]
     verified_by: Annotated[
-        VerifiedBy | None,
+        VerifiedByName | None,
         Field(
             description="whose word the stored bytes were compared with: the declared checksum of"
             " the file, the checksums of all parts, or the store's own alone"

@@ -1,14 +1,18 @@
 """From the wire of the native API to the core's arguments. Types are checked here, rules there."""
 
 import re
-from typing import Annotated
+from typing import Annotated, ClassVar, TypeAlias
 
 from aiohttp import web
-from pydantic import Field
+from pydantic import ConfigDict, Field, WithJsonSchema
 
-from gateway.core.checksums import Checksum
+from gateway.core.checksums import PREFERENCE, Checksum
 from gateway.core.model import (
     DEFAULT_CONTENT_TYPE,
+    MAX_FILENAME_BYTES,
+    MAX_FINGERPRINT_BYTES,
+    MAX_KEY_BYTES,
+    MAX_METADATA_BYTES,
     Acknowledged,
     NewUpload,
     PartToSign,
@@ -21,12 +25,28 @@ from gateway.web.bodies import Wire
 MAX_PARTS_A_CALL = 1000
 """How many parts one call signs or acknowledges."""
 
+# What the core checks, and refuses with codes of its own, is here only told to readers of the
+# OpenAPI document.
+_Size: TypeAlias = Annotated[int, WithJsonSchema({"type": "integer", "minimum": 0})]
+_Positive: TypeAlias = Annotated[int, WithJsonSchema({"type": "integer", "minimum": 1})]
+_PartNumber: TypeAlias = Annotated[
+    int, WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_PART_NUMBER})
+]
+_Algorithm: TypeAlias = Annotated[str, WithJsonSchema({"type": "string", "enum": list(PREFERENCE)})]
+_Base64: TypeAlias = Annotated[
+    str, WithJsonSchema({"type": "string", "pattern": "^[A-Za-z0-9+/]+={0,2}$"})
+]
+
+
+def _text_of(longest: int, **schema: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "minLength": 1, "maxLength": longest, **schema})
+
 
 class ChecksumBody(Wire):
     """A checksum of the whole file."""
 
-    algorithm: str = Field(description="crc64nvme, crc32c, crc32 or sha256")
-    value: str = Field(description="base64 of the checksum's bytes, as S3 writes it")
+    algorithm: _Algorithm
+    value: _Base64 = Field(description="base64 of the checksum's bytes, as S3 writes it")
 
     def to_core(self) -> Checksum:
         """Return the checksum, or raise InvalidRequest `invalid_checksum`."""
@@ -34,18 +54,32 @@ class ChecksumBody(Wire):
 
 
 class CreateBody(Wire):
-    """POST /uploads."""
+    """What is to be uploaded."""
 
-    filename: str = Field(description="the file's own name, without a path")
-    size: int | None = Field(None, description="bytes; null while it is not known")
-    content_type: str | None = None
-    part_size: int | None = Field(None, description="bytes of every part but the last")
-    bucket: str | None = None
-    key: str | None = None
-    checksum_algorithm: str | None = Field(None, description="of the parts")
-    checksum: ChecksumBody | None = None
-    metadata: dict[str, str] | None = Field(None, description="2 KB at most")
-    fingerprint: str | None = Field(None, description="what the client knows the file by")
+    filename: Annotated[str, _text_of(MAX_FILENAME_BYTES, pattern=r"^[^/\\]+$")] = Field(
+        description="the file's own name, without a path"
+    )
+    size: _Size | None = Field(None, description="bytes; null while it is not known")
+    content_type: str | None = Field(None, description=f"{DEFAULT_CONTENT_TYPE} without")
+    part_size: _Positive | None = Field(
+        None, description="bytes of every part but the last; chosen by the gateway without"
+    )
+    bucket: Annotated[str, _text_of(63, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{2,62}$")] | None = (
+        Field(None, description="where the gateway lets clients choose")
+    )
+    key: Annotated[str, _text_of(MAX_KEY_BYTES)] | None = Field(
+        None, description="where the gateway lets clients choose"
+    )
+    checksum_algorithm: _Algorithm | None = Field(
+        None, description="of the parts; the best that the store checks without"
+    )
+    checksum: ChecksumBody | None = Field(None, description="of the whole file")
+    metadata: dict[str, str] | None = Field(
+        None, description=f"given back in the session; {MAX_METADATA_BYTES} bytes at most"
+    )
+    fingerprint: Annotated[str, _text_of(MAX_FINGERPRINT_BYTES)] | None = Field(
+        None, description="what the client knows the file by, to find the session again"
+    )
     sign: int | None = Field(
         None, ge=0, le=MAX_PARTS_A_CALL, description="how many part URLs to return at once"
     )
@@ -70,21 +104,31 @@ class CreateBody(Wire):
 class PartToSignBody(Wire):
     """One part to sign."""
 
-    part_number: int
-    checksum: str | None = Field(None, description="base64, in the session's algorithm")
-    size: int | None = Field(None, description="only where the session's size is unknown")
+    part_number: _PartNumber
+    checksum: _Base64 | None = Field(
+        None, description="base64, in the session's algorithm; the store then checks it"
+    )
+    size: _Size | None = Field(
+        None, description="bytes, needed only for the last part where the session's size is unknown"
+    )
     replace: bool = Field(default=False, description="other bytes may take a stored part's place")
 
 
 class SignBody(Wire):
-    """POST /uploads/{id}/parts/sign: either `parts`, or `from` and `count`."""
+    """Either `parts`, or `from` and `count`."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": ["parts"]}, {"required": ["from", "count"]}]}
+    )
 
     parts: (
         Annotated[list[PartToSignBody], Field(max_length=MAX_PARTS_A_CALL, fail_fast=True)] | None
     ) = None
-    from_: int | None = Field(None, alias="from")
-    count: int | None = Field(None, ge=1, le=MAX_PARTS_A_CALL)
-    expires_in: int | None = Field(
+    from_: _PartNumber | None = Field(None, alias="from", description="the first part number")
+    count: int | None = Field(
+        None, ge=1, le=MAX_PARTS_A_CALL, description="how many part numbers from there"
+    )
+    expires_in: _Positive | None = Field(
         None, description="life of the URLs in seconds, from 1; url_lifetime at most, and without"
     )
 
@@ -107,9 +151,13 @@ class SignBody(Wire):
 class AcknowledgedBody(Wire):
     """One stored part."""
 
-    part_number: int
-    etag: str = Field(description="as the store's PUT answered, with or without its quotes")
-    checksum: str | None = None
+    part_number: _PartNumber
+    etag: Annotated[str, WithJsonSchema({"type": "string", "minLength": 1})] = Field(
+        description="as the store's PUT answered, with or without its quotes"
+    )
+    checksum: _Base64 | None = Field(
+        None, description="base64, in the session's algorithm; what the object is verified by"
+    )
 
     def to_core(self) -> Acknowledged:
         """Return the core's value."""
@@ -117,26 +165,26 @@ class AcknowledgedBody(Wire):
 
 
 class AcknowledgeBody(Wire):
-    """POST /uploads/{id}/parts."""
+    """Parts that are stored."""
 
     parts: Annotated[list[AcknowledgedBody], Field(max_length=MAX_PARTS_A_CALL, fail_fast=True)]
 
 
 class CompleteBody(Wire):
-    """POST /uploads/{id}/complete; everything is optional."""
+    """Everything is optional."""
 
     parts: (
         Annotated[list[AcknowledgedBody], Field(max_length=MAX_PART_NUMBER, fail_fast=True)] | None
     ) = None
-    size: int | None = Field(None, description="needed where it was unknown")
-    checksum: ChecksumBody | None = None
+    size: _Size | None = Field(None, description="bytes of the file, needed where it was unknown")
+    checksum: ChecksumBody | None = Field(None, description="of the whole file, read back for it")
 
 
 class ProgressBody(Wire):
-    """POST /uploads/{id}/progress: bytes on the way by part number, which JSON writes as text."""
+    """Bytes on the way by part number, which JSON writes as text."""
 
     in_flight: dict[Annotated[str, Field(pattern=r"^[0-9]{1,5}$")], Annotated[int, Field(ge=0)]] = (
-        Field(max_length=MAX_PARTS_A_CALL)
+        Field(max_length=MAX_PARTS_A_CALL, json_schema_extra={"additionalProperties": False})
     )
 
     def to_core(self) -> dict[int, int]:

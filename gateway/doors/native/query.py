@@ -9,7 +9,7 @@ from aiohttp import web
 from gateway.core.model import MAX_FINGERPRINT_BYTES, State
 from gateway.core.plan import MAX_PART_NUMBER
 from gateway.errors import InvalidRequest
-from gateway.web.openapi import Parameter
+from gateway.web.operations import Parameter
 
 _DECIMAL = re.compile(r"[0-9]{1,9}", re.ASCII)
 _SECONDS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,6})?", re.ASCII)

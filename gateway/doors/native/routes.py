@@ -1,6 +1,6 @@
 """The native door: its routes, and one short handler each that parses, calls a verb, renders."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -12,11 +12,13 @@ from gateway.core.record import time_to_text
 from gateway.core.service import UploadService
 from gateway.doors.native import answers, content, parse, query, render
 from gateway.doors.native.events import EventStreams, StreamOptions
+from gateway.doors.native.openapi import OPERATIONS
 from gateway.errors import Corrupt, GatewayError, Internal, Unavailable
 from gateway.web.bodies import PARTS_LIMIT, expect_later, read_json
 from gateway.web.door import PRINCIPAL, Door
 from gateway.web.errors import REQUEST_ID, problem_response
 from gateway.web.forwarding import front_of
+from gateway.web.operations import Operation
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 # How soon a client should ask again whether a completion is through, in seconds.
@@ -80,6 +82,10 @@ class NativeDoor(Door):
             _route("GET", f"{session}/content", self.content, allow_head=True),
             _route("GET", "/version", self.version, allow_head=True),
         ]
+
+    def operations(self) -> Sequence[Operation]:
+        """Describe them."""
+        return OPERATIONS
 
     def render_error(self, request: web.Request, error: GatewayError) -> web.StreamResponse:
         """Render an error as problem+json."""
