@@ -12,6 +12,7 @@ from gateway.core.plan import PartPlan
 from gateway.core.ports import ObjectStore, PartList, SessionStore, Sidecar, Sidecars, Storage
 from gateway.core.verifier import STAMP
 from gateway.errors import (
+    Internal,
     InvalidRequest,
     NoSuchObject,
     NoSuchUpload,
@@ -103,8 +104,15 @@ class Reconciler:
         )
 
     async def restate(self, session_id: str) -> None:
-        """Write the sidecar anew from what is recorded, after a write that came too late."""
+        """Write the sidecar anew from what is recorded, after a write that came too late.
+
+        One that is ahead of the record stays: then Redis has fallen back in time, and the sidecar
+        alone remembers what a completion froze (see `recall_completion`).
+        """
         session = await self.load(session_id)
+        with suppress(SessionNotFound, Internal):
+            if (await self._sidecars.read(session_id)).session.version > session.version:
+                return
         parts = None if session.state is State.OPEN else tuple(await self._known(session))
         await self._sidecars.write(Sidecar(session, parts))
 
