@@ -105,8 +105,9 @@ def assemble(operations: Iterable[Operation], version: str) -> dict[str, Any]:
                 "bearer": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "The gateway's token. A gateway without one serves its own"
-                    " machine alone, and needs no header.",
+                    "description": "Calls carry the gateway's token: `Authorization: Bearer"
+                    " TOKEN`. A gateway that has none serves its own machine alone, and needs no"
+                    " header.",
                 }
             },
             "parameters": {"XRequestId": _parameter(_EVERY_REQUEST)},

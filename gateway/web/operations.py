@@ -15,6 +15,7 @@ from gateway.web.bodies import Wire
 Schema = Mapping[str, Any]
 """A JSON Schema, dialect 2020-12."""
 
+_LINE: Final = 60
 JSON: Final = "application/json"
 _SCHEMAS: Final = "#/components/schemas/"
 
@@ -91,6 +92,8 @@ def curl(call: Operation) -> str:
     words += call.curl
     if call.examples:
         body = json.dumps(next(iter(call.examples.values())), ensure_ascii=False)
+        if len(body) > _LINE:
+            body = json.dumps(json.loads(body), ensure_ascii=False, indent=2).replace("\n", "\n  ")
         words += ["--header 'Content-Type: application/json'", f"--data {shlex.quote(body)}"]
     path = call.path.replace("{session_id}", "$SESSION_ID").replace("{path}", "uploader.js")
     words.append(f'"$GW_SERVER{path}{call.query}"')

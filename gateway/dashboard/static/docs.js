@@ -42,7 +42,7 @@ function show(api) {
         "section",
         { class: "tag", id, aria: { labelledby: `${id}-title` } },
         element("h2", { id: `${id}-title` }, name),
-        ...paragraphs(description, api),
+        ...paragraphs(description),
         ...calls.map((call) => callSection(call, api)),
       ),
     );
@@ -85,10 +85,10 @@ function introduction(api) {
   return element(
     "section",
     { class: "introduction", aria: { label: "Introduction" } },
-    ...paragraphs(api.description, api),
-    ...paragraphs("Every example below is a line for a shell that knows these:", api),
+    ...paragraphs(api.description, api.ids),
+    ...paragraphs("Every example below is a line for a shell that knows these:"),
     codeBlock(variables, "Shell"),
-    ...paragraphs(api.security, api),
+    ...paragraphs(api.security),
     ...api.common.map((parameter) =>
       element(
         "p",

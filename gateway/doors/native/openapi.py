@@ -62,13 +62,13 @@ _FOUND_HEADERS = (
 )
 
 
-def _create(path: str, operation_id: str, description: str) -> Operation:
+def _create(path: str, operation_id: str, summary: str, description: str) -> Operation:
     return Operation(
         method="POST",
         path=path,
         operation_id=operation_id,
         tag=UPLOADS,
-        summary="Create a session",
+        summary=summary,
         description=description,
         parameters=[_IDEMPOTENCY_KEY],
         body=parse.CreateBody,
@@ -96,10 +96,13 @@ OPERATIONS: Final = (
     _create(
         "/uploads",
         "create",
+        "Create a session",
         "Begins a multipart upload in the store, and a session that outlives clients and gateways."
         " With `sign`, the first part URLs come along, without checksums bound.",
     ),
-    _create("/uploads/init", "createInit", "Another name of `POST /uploads`."),
+    _create(
+        "/uploads/init", "createInit", "Create, by another name", "Another name of `POST /uploads`."
+    ),
     Operation(
         method="GET",
         path="/uploads",

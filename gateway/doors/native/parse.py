@@ -60,9 +60,9 @@ class CreateBody(Wire):
         description="the file's own name, without a path"
     )
     size: _Size | None = Field(None, description="bytes; null while it is not known")
-    content_type: str | None = Field(None, description=f"{DEFAULT_CONTENT_TYPE} without")
+    content_type: str | None = Field(None, description=f"{DEFAULT_CONTENT_TYPE} if left out")
     part_size: _Positive | None = Field(
-        None, description="bytes of every part but the last; chosen by the gateway without"
+        None, description="bytes of every part but the last; if left out, the gateway chooses"
     )
     bucket: Annotated[str, _text_of(63, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{2,62}$")] | None = (
         Field(None, description="where the gateway lets clients choose")
@@ -71,7 +71,7 @@ class CreateBody(Wire):
         None, description="where the gateway lets clients choose"
     )
     checksum_algorithm: _Algorithm | None = Field(
-        None, description="of the parts; the best that the store checks without"
+        None, description="of the parts; if left out, the best that the store checks"
     )
     checksum: ChecksumBody | None = Field(None, description="of the whole file")
     metadata: dict[str, str] | None = Field(
@@ -129,7 +129,8 @@ class SignBody(Wire):
         None, ge=1, le=MAX_PARTS_A_CALL, description="how many part numbers from there"
     )
     expires_in: _Positive | None = Field(
-        None, description="life of the URLs in seconds, from 1; url_lifetime at most, and without"
+        None,
+        description="life of the URLs in seconds; at most, and if left out, the gateway's url_lifetime",
     )
 
     def to_core(self) -> list[PartToSign]:

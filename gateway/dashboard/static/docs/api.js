@@ -1,6 +1,7 @@
 /** The document, made easy to walk: references followed, calls by tag. */
 
-const METHODS = ["get", "head", "post", "put", "patch", "delete"];
+// What makes a thing comes before what looks at it.
+const METHODS = ["post", "get", "head", "put", "patch", "delete"];
 
 export class Api {
   constructor(document) {

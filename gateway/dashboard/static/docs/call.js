@@ -3,7 +3,7 @@
 import { element } from "../page/dom.js";
 import { nameOf } from "./api.js";
 import { codeBlock, jsonBlock } from "./code.js";
-import { fields, parameterRow } from "./schema.js";
+import { bodyFields, fields, parameterRow } from "./schema.js";
 import { inline, paragraphs } from "./text.js";
 
 const PROBLEM = "application/problem+json";
@@ -21,7 +21,7 @@ export function callSection(call, api) {
       call.isPublic ? element("span", { class: "note-word" }, "public") : null,
     ),
     element("h3", { id: title }, element("a", { class: "anchor", href: `#${call.id}` }, call.summary)),
-    ...(call.description === call.summary ? [] : paragraphs(call.description, api)),
+    ...(call.description === call.summary ? [] : paragraphs(call.description)),
     ...call.samples.map(({ source }) => codeBlock(source, `curl: ${call.summary}`)),
     parameters(call, api),
     body(call, api),
@@ -52,9 +52,8 @@ function body(call, api) {
   const about = api.resolve(schema).description;
   return block(
     call.body.required ? "Body" : "Body, optional",
-    ...(about ? paragraphs(about, api) : []),
-    // Objects of bodies have no place of their own: they are told here.
-    fields(schema, api, (inner) => !api.objects.includes(nameOf(inner))),
+    ...(about ? paragraphs(about) : []),
+    bodyFields(schema, api),
     ...Object.values(examples ?? {}).map(({ summary, value }) => fold(summary, jsonBlock(value, summary))),
   );
 }
@@ -82,14 +81,14 @@ function answer(call, response, api) {
         )
       : null,
     ...bodies.flatMap(([type, { schema, example }]) => [
-      element("p", { class: "type" }, element("code", {}, type), ...named(schema, api)),
+      element("p", { class: "type" }, mediaType(type), ...named(schema, api)),
       ...(api.resolve(schema).properties ? [fields(schema, api)] : []),
       ...(example === undefined ? [] : [jsonBlock(example, `Example of ${call.summary}`)]),
     ]),
   ].filter(Boolean);
   const line = [
     element("span", { class: "status", data: { class: status[0] } }, status),
-    element("span", {}, ...inline(description, api)),
+    element("span", {}, ...inline(description)),
   ];
   const id = `${call.id}-${status}`;
   if (!inside.length) return element("p", { class: "plain-answer", id }, ...line);
@@ -106,6 +105,10 @@ function named(schema, api) {
     : [];
 }
 
+function mediaType(type) {
+  return type === "*/*" ? "Bytes of the file's own type" : element("code", {}, type);
+}
+
 function headerRow(name, header, api) {
   return element(
     "div",
@@ -116,7 +119,7 @@ function headerRow(name, header, api) {
       element("code", { class: "field-name" }, name),
       element("span", { class: "note-word" }, "header"),
     ),
-    element("dd", {}, ...inline(header.description ?? "", api)),
+    element("dd", {}, ...inline(header.description ?? "")),
   );
 }
 
@@ -158,7 +161,7 @@ function errors(call, api) {
               "div",
               { class: "field" },
               element("dt", {}, element("code", { class: "field-name" }, code)),
-              element("dd", {}, ...inline(description, api)),
+              element("dd", {}, ...inline(description)),
             ),
           ),
         ),

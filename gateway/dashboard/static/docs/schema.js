@@ -14,21 +14,38 @@ export function objectSection(name, api) {
     "section",
     { class: "panel object", id: `object-${name}`, tabIndex: -1 },
     element("h3", {}, element("a", { class: "anchor", href: `#object-${name}` }, name)),
-    ...(schema.description ? paragraphs(schema.description, api) : []),
+    ...(schema.description ? paragraphs(schema.description) : []),
     fields(schema, api),
   );
 }
 
-/** The fields of an object; those of objects within it that only occur here are told in place. */
-export function fields(schema, api, nested = () => false) {
-  const resolved = api.resolve(schema);
-  const required = new Set(resolved.required ?? []);
-  const rows = Object.entries(resolved.properties ?? {}).map(([name, field]) => {
+/**
+ * The fields of an object of an answer: all are there, unless it says otherwise.
+ * @returns {HTMLElement}
+ */
+export function fields(schema, api) {
+  return fieldList(schema, api, (name, field, required) =>
+    row(name, field, required ? [] : ["not always"], api.resolve(field).description, api),
+  );
+}
+
+/** The fields of a body, those of the objects in it included: they have no place of their own. */
+export function bodyFields(schema, api) {
+  return fieldList(schema, api, (name, field, required) => {
+    const notes = required ? ["required"] : [];
+    const made = row(name, field, notes, api.resolve(field).description, api);
     const inner = innerObject(field, api);
-    return field_(name, field, required.has(name), api, inner && nested(inner) ? inner : null, nested);
+    if (inner) made.append(element("dd", { class: "nested" }, bodyFields(inner, api)));
+    return made;
   });
-  if (rows.length) return element("dl", { class: "fields" }, ...rows);
-  return element("p", { class: "type" }, ...type(resolved, api));
+}
+
+function fieldList(schema, api, makeRow) {
+  const { properties, required } = api.resolve(schema);
+  const rows = Object.entries(properties ?? {}).map(([name, field]) =>
+    makeRow(name, field, required?.includes(name) ?? false),
+  );
+  return element("dl", { class: "fields" }, ...rows);
 }
 
 /** A parameter, in the form of a field. */
@@ -38,14 +55,8 @@ export function parameterRow(parameter, api) {
   return row(name, schema, [where, ...(required ? ["required"] : [])], description, api);
 }
 
-function field_(name, field, required, api, inner, nested) {
-  const made = row(name, field, required ? ["required"] : [], api.resolve(field).description, api);
-  if (inner) made.append(element("dd", { class: "nested" }, fields(inner, api, nested)));
-  return made;
-}
-
 function row(name, schema, notes, description, api) {
-  // Required is what matters; that a field of an answer is always there is no news.
+  const bounds = limits(schema, api);
   return element(
     "div",
     { class: "field" },
@@ -53,10 +64,10 @@ function row(name, schema, notes, description, api) {
       "dt",
       {},
       element("code", { class: "field-name" }, name),
-      element("span", { class: "type" }, ...type(schema, api)),
+      element("span", { class: "type" }, ...type(schema, api), ...inline(bounds && `, ${bounds}`)),
       ...notes.map((note) => element("span", { class: "note-word", data: { note } }, note)),
     ),
-    element("dd", {}, ...inline([description, limits(schema, api)].filter(Boolean).join("; "), api)),
+    element("dd", {}, ...inline(description ?? "")),
   );
 }
 
@@ -81,6 +92,8 @@ function type(schema, api) {
 }
 
 function typeWord(one, schema, api) {
+  if (schema.format === "date-time") return ["time"];
+  if (schema.format === "binary") return ["bytes"];
   if (one === "array") return ["list of ", ...type(schema.items ?? {}, api)];
   if (one !== "object") return [WORDS[one] ?? one];
   const values = schema.additionalProperties || Object.values(schema.patternProperties ?? {})[0];
@@ -95,9 +108,10 @@ function limits(schema, api) {
   } else if (minimum !== undefined && minimum > 0) found.push(`from ${whole.format(minimum)}`);
   if (maxLength !== undefined) found.push(`at most ${whole.format(maxLength)} characters`);
   if (maxItems !== undefined) found.push(`at most ${whole.format(maxItems)}`);
-  if (pattern) found.push(`\`${pattern}\``);
-  if (preset !== undefined) found.push(`\`${JSON.stringify(preset)}\` without`);
-  return found.join("; ");
+  // A time is one, however it is spelled.
+  if (pattern && !api.resolve(schema).format) found.push(`\`${pattern}\``);
+  if (preset !== undefined) found.push(`\`${JSON.stringify(preset)}\` if left out`);
+  return found.join(", ");
 }
 
 function resolvedLimits(schema, api) {

@@ -2,17 +2,17 @@
 
 import { element } from "../page/dom.js";
 
-/** Returns the paragraphs of a text. */
-export function paragraphs(text, api) {
-  return text.split(/\n\s*\n/).map((paragraph) => element("p", {}, ...inline(paragraph, api)));
+/** Returns the paragraphs of a text; names among `links` lead to what they name. */
+export function paragraphs(text, links) {
+  return text.split(/\n\s*\n/).map((paragraph) => element("p", {}, ...inline(paragraph, links)));
 }
 
-/** Returns the pieces of a line; the name of a call becomes a link to it. */
-export function inline(text, api) {
+/** Returns the pieces of a line. */
+export function inline(text, links = new Set()) {
   return text.split(/(`[^`]*`)/).map((piece) => {
     if (!/^`[^`]+`$/.test(piece)) return piece;
     const words = piece.slice(1, -1);
     const code = element("code", {}, words);
-    return api.ids?.has(words) ? element("a", { href: `#${words}` }, code) : code;
+    return links.has(words) ? element("a", { href: `#${words}` }, code) : code;
   });
 }
