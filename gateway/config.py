@@ -273,7 +273,7 @@ class Settings(BaseSettings):
         4096, ge=1, le=1_000_000, description="Connections that one worker serves at a time."
     )
     loop_heartbeat: Seconds = Field(
-        0.05,
+        0.25,
         ge=0.001,
         le=60,
         description="Time between two looks at how late the event loop is, for the metrics. "
