@@ -1,4 +1,4 @@
-"""Runs one benchmark and prints what it saw: a table for people (and READMEs), or JSON."""
+"""Runs one benchmark and prints what it saw: tables for people (and READMEs), or JSON."""
 
 import argparse
 import dataclasses
@@ -9,13 +9,15 @@ from collections.abc import Callable, Sequence
 
 import orjson
 
-from benchmarks import Report
+from benchmarks import Ratio, Report
 
 BENCHMARKS = {
     "sign": "presigned part URLs a second, against botocore",
-    "direct": "a file to a verified object, against a bare client",
+    "sign-http": "sign requests a second over HTTP, against Companion",
+    "direct": "a file to a verified object, against a bare client, aws-cli, rclone and tus",
+    "complete": "completing and verifying many parts, against the bare call",
 }
-"""Name of the module -> what it measures. A module is imported only when it is run."""
+"""Name -> what it measures. Its module, with _ for -, is imported only when it is run."""
 
 _THOUSAND = 1_000
 
@@ -28,10 +30,10 @@ def main() -> None:
         epilog="benchmarks: " + "; ".join(f"{name} ({what})" for name, what in BENCHMARKS.items()),
     )
     parser.add_argument("name", choices=BENCHMARKS, metavar="NAME")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     options, arguments = parser.parse_known_args()
     run: Callable[[Sequence[str]], Report] = importlib.import_module(
-        f"benchmarks.{options.name}"
+        f"benchmarks.{options.name.replace('-', '_')}"
     ).run
     report = run(arguments)
     print(as_json(report) if options.json else as_table(report))
@@ -46,24 +48,36 @@ def as_json(report: Report) -> str:
 
 
 def as_table(report: Report) -> str:
-    """Render a report as Markdown."""
+    """Render a report as Markdown: what was measured, and how it compares."""
+    names = list(dict.fromkeys(name for row in report.rows for name in row.figures))
     lines = [
         f"{report.name}: {report.compared}",
         _machine(),
         "",
-        "| measured | value | goal |",
-        "|---|---:|---:|",
-        *(f"| {row.subject} | {_number(row.value)} {row.unit} | |" for row in report.rows),
+        f"| measured | {' | '.join(names)} |",
+        f"|---|{'---:|' * len(names)}",
     ]
-    for ratio in report.ratios:
-        goal = f"at {'most' if ratio.at_most else 'least'} {ratio.goal:g}"
-        verdict = "met" if ratio.met else "MISSED"
-        lines.append(f"| **{ratio.subject}** | **{ratio.value:,.3g}** | {goal}: {verdict} |")
+    for row in report.rows:
+        figures = (row.figures.get(name) for name in names)
+        cells = ("" if figure is None else _number(figure) for figure in figures)
+        lines.append(f"| {row.subject} | {' | '.join(cells)} |")
+    lines += ["", "| compared | value | goal |", "|---|---:|---:|"]
+    lines += [
+        f"| **{ratio.subject}** | **{ratio.value:,.3g}** | {_verdict(ratio)} |"
+        for ratio in report.ratios
+    ]
     return "\n".join(lines)
 
 
+def _verdict(ratio: Ratio) -> str:
+    if ratio.goal is None:
+        return ""
+    goal = f"at {'most' if ratio.at_most else 'least'} {ratio.goal:g}"
+    return f"{goal}: {'met' if ratio.met else 'MISSED'}"
+
+
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= _THOUSAND else f"{value:.4g}"
+    return f"{value:,.0f}" if value >= _THOUSAND else f"{value:.3g}"
 
 
 def _machine() -> str:

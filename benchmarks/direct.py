@@ -1,9 +1,14 @@
-"""A file to a verified object: our client and gateway against a bare client with no gateway.
+"""A file to a verified object: our client and gateway against a bare client and against peers.
 
-Both take the same file, cut it into the same parts, and send as many at a time to the same store,
-taking turns. The bare client does nothing but that: it signs in its own process, computes no
-checksum, asks nobody, remembers nothing, and ends with CompleteMultipartUpload. Ours hashes every
-part, binds it to its URL, records it, and ends when the gateway has verified the object.
+All take the same file, cut it into the same parts, and send as many at a time to the same kind of
+store: a new one for every turn, since a store that has just taken a file is not that of the next.
+They take turns, and who goes first changes. The bare client does nothing but that: it signs in its
+own process, computes no checksum, asks nobody, remembers nothing; its time is what the store alone
+takes. After each turn the object's size and ETag, a digest of its parts' digests, are compared
+with those of the file.
+
+Bare, library and the tus client run in this process; commands are started as people start them.
+What that and other fixed costs take is told beside, as the time that a file of one byte takes.
 """
 
 import argparse
@@ -12,147 +17,209 @@ import os
 import tempfile
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import cached_property
+from hashlib import file_digest, md5
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, getrusage
 from statistics import median
 from typing import Final
 
 import aiohttp
-from lxml import etree
-from yarl import URL
 
-from benchmarks import Ratio, Report, Row
-from benchmarks.deployments import Deployment, deployment
-from gateway.client.api import GatewayClient
-from gateway.client.uploader import Uploader, UploadOptions
-from gateway.storage.s3.credentials import Credentials
-from gateway.storage.s3.endpoint import Endpoint
-from gateway.storage.s3.presign import QuerySigner
+from benchmarks import GIB, MIB, Ratio, Report, Row
+from benchmarks.contenders import CONTENDERS, PART_SIZE, Contender, Turn
+from benchmarks.deployments import CLOSE_LOOK, Blocks, deployment, watching
+from benchmarks.store import BareStore, read_at
 
-MIB: Final = 1024 * 1024
-GIB: Final = 1024 * MIB
-PART_SIZE: Final = 8 * MIB
-GOAL: Final = 0.97
-CPU_GOAL: Final = 0.05
-EXPIRES_IN: Final = 3600
+GOALS: Final = (
+    ("library", "bare", 0.97),
+    ("command", "aws-cli", 1.0),
+    ("command", "rclone", 1.0),
+    ("library", "tus", 2.0),
+    ("command", "bare", None),
+)
+"""Who is to be how many times as fast as whom."""
+CPU_GOAL: Final = 50.0
+"""Milliseconds of the gateway's processor time for a GiB."""
+_ONE_BYTE_ROUNDS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Seconds of one turn: by the clock, and of processors. `server` is a gateway or a peer's."""
+
+    seconds: float
+    client: float
+    server: float
+    valkey: float
+    store: float
 
 
 def run(arguments: Sequence[str]) -> Report:
-    """Measure; `--mib` (1024), `--rounds` (5), `--parallel` (4), `--folder` for file and store."""
+    """Measure; `--mib`, `--rounds`, `--parallel`, `--folder` for file and stores, `--only` whom."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks direct")
     parser.add_argument("--mib", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--parallel", type=int, default=4)
-    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--folder", type=Path, help="for the file and the stores")
+    parser.add_argument("--only", default=",".join(CONTENDERS), help="some of: %(default)s")
     options = parser.parse_args(arguments)
+    names = [name for name in CONTENDERS if name in options.only.split(",")]
+    if unknown := {*options.only.split(",")} - {*CONTENDERS}:
+        parser.error(f"there is no {', '.join(sorted(unknown))}")
+    for name in names:
+        CONTENDERS[name].require()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        file = Path(folder) / "file.bin"
+        scratch = Path(folder)
+        file = scratch / "file.bin"
         with file.open("wb") as out:
             for _ in range(options.mib):
                 out.write(os.urandom(MIB))
-        return asyncio.run(
-            _measure(file, options.rounds, options.parallel, options.mib, options.folder)
+        direct = _Direct(file, options.mib * MIB, options.parallel, scratch)
+        return asyncio.run(direct.measure(names, max(1, options.rounds)))
+
+
+class _Direct:
+    """One run: the file, and what its object must look like."""
+
+    def __init__(self, file: Path, size: int, parallel: int, scratch: Path) -> None:
+        self._file = file
+        self._size = size
+        self._parallel = parallel
+        self._scratch = scratch
+        self._etag = _etag_of(file, size)
+
+    async def measure(self, names: Sequence[str], rounds: int) -> Report:
+        spent: dict[str, list[Spent]] = {name: [] for name in names}
+        for turn in range(rounds):
+            for index in range(len(names)):
+                name = names[(index + turn) % len(names)]
+                spent[name].append(await self._turn(CONTENDERS[name]))
+        one_byte = await self._one_byte(names)
+        rows = [self._row(name, turns, one_byte[name]) for name, turns in spent.items()]
+        ratios = [
+            Ratio(
+                f"{ours} / {theirs}, speed",
+                median(
+                    b.seconds / a.seconds for a, b in zip(spent[ours], spent[theirs], strict=True)
+                ),
+                goal,
+            )
+            for ours, theirs, goal in GOALS
+            if ours in spent and theirs in spent
+        ]
+        if "library" in spent:
+            cost = median(turn.server for turn in spent["library"]) / (self._size / GIB) * 1000
+            subject = "processor time of the gateway, ms a GiB"
+            ratios.append(Ratio(subject, cost, CPU_GOAL, at_most=True))
+            blocks = Blocks()
+            await self._turn(CONTENDERS["library"], blocks)
+            rows.append(blocks.row())
+            ratios.append(blocks.ratio(during="library, in a turn of its own"))
+        return Report(
+            name="direct",
+            compared=f"{self._size // MIB:,} MiB from file to object in {PART_SIZE // MIB} MiB "
+            f"parts, {self._parallel} at a time; the gateway's are verified. A new SeaweedFS on "
+            f"this machine for every turn; median of {rounds} rounds, in changing order. CPU is "
+            "seconds of processor time a GiB; the server is the gateway or the tus server.",
+            rows=tuple(rows),
+            ratios=tuple(ratios),
         )
 
+    async def _turn(self, contender: Contender, blocks: Blocks | None = None) -> Spent:
+        environment = {} if blocks is None else CLOSE_LOOK
+        with (
+            tempfile.TemporaryDirectory(dir=self._scratch) as scratch,
+            deployment(Path(scratch), environment) as target,
+        ):
+            turn = Turn(target, self._file, self._size, self._parallel, Path(scratch))
+            with contender.serve(turn) as server:
+                turn = replace(turn, server=server)
+                if blocks is not None:
+                    async with watching(target.url, blocks):
+                        key = await contender.send(turn)
+                    spent = _since(_now(turn), turn)
+                else:
+                    before = _now(turn)
+                    key = await contender.send(turn)
+                    spent = _since(before, turn)
+            async with aiohttp.ClientSession() as http:
+                size, etag = await BareStore(http, target.s3).describe(key)
+        # rclone sends less than 200 MiB in one request.
+        wanted = self._etag if "-" in etag else self._etag_in_one
+        if (size, etag) != (self._size, wanted):
+            raise SystemExit(f"{contender.label} stored another object: {size} bytes, {etag}.")
+        return spent
 
-async def _measure(file: Path, rounds: int, parallel: int, mib: int, folder: Path | None) -> Report:
-    bare: list[float] = []
-    ours: list[float] = []
-    cpu: list[float] = []
-    for _ in range(rounds):
-        # A store that has just taken one file is not the store of the next: each pair of turns
-        # gets a new one, and who goes first alternates.
-        with deployment(folder) as target:
-            for is_ours in (len(ours) % 2 == 0, len(ours) % 2 == 1):
-                before = target.cpu_seconds("gateway")
-                start = time.perf_counter()
-                await (_upload if is_ours else _upload_bare)(target, file, mib * MIB, parallel)
-                (ours if is_ours else bare).append(time.perf_counter() - start)
-                if is_ours:
-                    cpu.append(target.cpu_seconds("gateway") - before)
-    gib = mib / 1024
-    return Report(
-        name="direct",
-        compared=f"{mib:,} MiB from file to verified object in {PART_SIZE // MIB} MiB parts, "
-        f"{parallel} at a time, against a bare client PUTting the same parts with no gateway and "
-        f"no checksums; SeaweedFS on this machine; median of {rounds} rounds, taking turns",
-        rows=(
-            Row("bare client", mib / median(bare), "MiB/s"),
-            Row("gateway and client, verified", mib / median(ours), "MiB/s"),
-            Row("processor time of the gateway", median(cpu) / gib * 1000, "ms/GiB"),
-        ),
-        ratios=(
-            Ratio(
-                "gateway / bare, speed",
-                median(b / o for b, o in zip(bare, ours, strict=True)),
-                GOAL,
-            ),
-            Ratio("gateway CPU seconds per GiB", median(cpu) / gib, CPU_GOAL, at_most=True),
-        ),
+    @cached_property
+    def _etag_in_one(self) -> str:
+        with self._file.open("rb") as file:
+            return file_digest(file, "md5").hexdigest()
+
+    async def _one_byte(self, names: Sequence[str]) -> dict[str, float]:
+        """Return how long each takes with next to nothing to send."""
+        taken: dict[str, list[float]] = {name: [] for name in names}
+        with (
+            tempfile.TemporaryDirectory(dir=self._scratch) as scratch,
+            deployment(Path(scratch)) as target,
+            ExitStack() as serving,
+        ):
+            turn = Turn(target, self._file, 1, self._parallel, Path(scratch))
+            servers = {name: serving.enter_context(CONTENDERS[name].serve(turn)) for name in names}
+            for number in range(_ONE_BYTE_ROUNDS):
+                for name in names:
+                    file = Path(scratch) / f"{name}-{number}"
+                    file.write_bytes(b"1")
+                    start = time.perf_counter()
+                    await CONTENDERS[name].send(replace(turn, file=file, server=servers[name]))
+                    taken[name].append(time.perf_counter() - start)
+        return {name: median(times) for name, times in taken.items()}
+
+    def _row(self, name: str, turns: Sequence[Spent], one_byte: float) -> Row:
+        seconds = median(turn.seconds for turn in turns)
+        gib = self._size / GIB
+        figures = {
+            "seconds": seconds,
+            "MiB/s": self._size / MIB / seconds,
+            "CPU of client": median(turn.client for turn in turns) / gib,
+            "of server": median(turn.server for turn in turns) / gib,
+            "of Valkey": median(turn.valkey for turn in turns) / gib,
+            "of store": median(turn.store for turn in turns) / gib,
+            "1 byte, seconds": one_byte,
+        }
+        return Row(CONTENDERS[name].label, figures)
+
+
+def _now(turn: Turn) -> Spent:
+    children = getrusage(RUSAGE_CHILDREN)
+    target = turn.target
+    server = turn.server.cpu_seconds() if turn.server else target.cpu_seconds("gateway")
+    return Spent(
+        time.perf_counter(),
+        time.process_time() + children.ru_utime + children.ru_stime,
+        server,
+        target.cpu_seconds("valkey"),
+        target.cpu_seconds("seaweed"),
     )
 
 
-async def _upload(target: Deployment, file: Path, size: int, parallel: int) -> None:
-    async with GatewayClient(target.url, token=target.token) as client:
-        receipt = await Uploader(client, UploadOptions(parallel=parallel)).upload(file)
-        if receipt.size != size or receipt.verified_by != "client_parts":
-            raise SystemExit(f"The upload ended as {receipt.state}, by {receipt.verified_by}.")
+def _since(before: Spent, turn: Turn) -> Spent:
+    now = _now(turn)
+    return Spent(
+        now.seconds - before.seconds,
+        now.client - before.client,
+        now.server - before.server,
+        now.valkey - before.valkey,
+        now.store - before.store,
+    )
 
 
-async def _upload_bare(target: Deployment, file: Path, size: int, parallel: int) -> None:
-    signer = QuerySigner(Endpoint.parse(target.s3["endpoint"]), target.s3["region"])
-    credentials = Credentials(target.s3["access_key_id"], target.s3["secret_access_key"])
-    bucket, key = target.s3["bucket"], f"bare/{time.time_ns()}"
-
-    def presign(method: str, query: Sequence[tuple[str, str]]) -> str:
-        return signer.presign(
-            credentials,
-            method,
-            bucket,
-            key,
-            query=query,
-            expires_in=EXPIRES_IN,
-            now=datetime.now(UTC),
-        ).url
-
-    count = -(-size // PART_SIZE)
-    etags: dict[int, str] = {}
-    numbers = iter(range(1, count + 1))
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=parallel)) as http:
-        async with http.post(_exact(presign("POST", [("uploads", "")]))) as answer:
-            answer.raise_for_status()
-            upload_id = str(etree.fromstring(await answer.read()).findtext("{*}UploadId"))
-        parts = signer.parts(
-            credentials, bucket, key, upload_id, expires_in=EXPIRES_IN, now=datetime.now(UTC)
-        )
-
-        async def send() -> None:
-            for number in numbers:
-                body = await asyncio.to_thread(_read, file, (number - 1) * PART_SIZE)
-                async with http.put(
-                    _exact(parts.sign(number, len(body), None).url), data=body
-                ) as answer:
-                    answer.raise_for_status()
-                    etags[number] = answer.headers["ETag"]
-
-        await asyncio.gather(*(send() for _ in range(parallel)))
-        listed = "".join(
-            f"<Part><PartNumber>{n}</PartNumber><ETag>{etags[n]}</ETag></Part>"
-            for n in sorted(etags)
-        )
-        url = _exact(presign("POST", [("uploadId", upload_id)]))
-        body = f"<CompleteMultipartUpload>{listed}</CompleteMultipartUpload>".encode()
-        async with http.post(url, data=body) as answer:
-            answer.raise_for_status()
-            if b"<ETag>" not in await answer.read():
-                raise SystemExit("The bare client's upload was not completed.")
-
-
-def _read(file: Path, offset: int) -> bytes:
-    with file.open("rb") as opened:
-        return os.pread(opened.fileno(), PART_SIZE, offset)
-
-
-def _exact(url: str) -> URL:
-    # The signature covers the URL as it is; yarl would otherwise quote it anew.
-    return URL(url, encoded=True)
+def _etag_of(file: Path, size: int) -> str:
+    """Return the ETag that S3 gives an object of such parts."""
+    parts = [
+        md5(read_at(file, offset, PART_SIZE), usedforsecurity=False).digest()
+        for offset in range(0, size, PART_SIZE)
+    ]
+    return f"{md5(b''.join(parts), usedforsecurity=False).hexdigest()}-{len(parts)}"
