@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from gateway.core.lifecycle import recorded_event
@@ -58,14 +58,15 @@ class Reconciler:
             return await self._sessions.get(session_id)
         except SessionNotFound:
             sidecar = await self._sidecars.read(session_id)
-        await self._sessions.add(
-            sidecar.session, recorded_event(sidecar.session), parts=sidecar.parts or ()
-        )
-        if sidecar.session.state is State.OPEN:
-            # Whoever needs a lost upload next finds out, and decides what that means.
-            with suppress(NoSuchUpload):
-                await self.reconcile(sidecar.session)
-        return await self._sessions.get(session_id)
+        with recorded():
+            await self._sessions.add(
+                sidecar.session, recorded_event(sidecar.session), parts=sidecar.parts or ()
+            )
+            if sidecar.session.state is State.OPEN:
+                # Whoever needs a lost upload next finds out, and decides what that means.
+                with suppress(NoSuchUpload):
+                    await self.reconcile(sidecar.session)
+            return await self._sessions.get(session_id)
 
     async def reconcile(self, session: UploadSession) -> Reconciled:
         """Heal the recorded parts of an open session from ListParts.
@@ -165,6 +166,29 @@ class Reconciler:
 
     async def _known(self, session: UploadSession) -> Sequence[Part]:
         return (await self._sessions.parts(session.session_id)).parts
+
+
+@contextmanager
+def recorded() -> Iterator[None]:
+    """Let nobody take a session for unknown that Redis has lost since it was loaded.
+
+    It comes back from its sidecar with the next call: Unavailable says so, where SessionNotFound
+    would make its client begin anew.
+    """
+    try:
+        yield
+    except SessionNotFound as error:
+        raise lost_just_now() from error
+
+
+def lost_just_now() -> Unavailable:
+    """Return the error for what Redis knew at the beginning of a call, and not at its end."""
+    return Unavailable(
+        "Redis has lost what it knew of this session just now.",
+        code="redis_unavailable",
+        hint="Send the same request again: the session comes back from the store.",
+        retry_after=1,
+    )
 
 
 def is_stamped(session: UploadSession, stored: StoredObject) -> bool:

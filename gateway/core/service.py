@@ -40,7 +40,7 @@ from gateway.core.ports import (
     SessionStore,
     Storage,
 )
-from gateway.core.reconciler import Reconciled, Reconciler
+from gateway.core.reconciler import Reconciled, Reconciler, lost_just_now, recorded
 from gateway.core.sweeper import Sweeper
 from gateway.errors import (
     Conflict,
@@ -142,7 +142,8 @@ class UploadService:
         """Return the parts known, after reconciling an open session with the store."""
         session = await self._load(principal, READ, session_id)
         if session.state is State.OPEN:
-            return (await self._reconcile(session)).parts.parts
+            with recorded():
+                return (await self._reconcile(session)).parts.parts
         return (await self._sessions.parts(session_id)).parts
 
     async def sign(
@@ -184,7 +185,8 @@ class UploadService:
                 code="checksum_required",
                 hint="Send the checksum of each part, or create the session with a CRC.",
             )
-        await self._check_replacements(session, sized)
+        with recorded():
+            await self._check_replacements(session, sized)
         bound = session.checksum_algorithm in self.limits.part_checksums
         return await self._presigner.sign_parts(
             session.upload,
@@ -214,8 +216,9 @@ class UploadService:
         """
         session = await self._load(principal, WRITE, session_id)
         require_open(session)
-        outcomes = await self._freezer.acknowledge(session, parts)
-        return await self._sessions.get(session_id), outcomes
+        with recorded():
+            outcomes = await self._freezer.acknowledge(session, parts)
+        return await self._reconciler.load(session_id), outcomes
 
     async def report_in_flight(
         self, principal: Principal, session_id: str, in_flight: Mapping[int, int]
@@ -231,7 +234,8 @@ class UploadService:
         claims = {
             number: min(claim, part_length(plan, number)) for number, claim in in_flight.items()
         }
-        await self._sessions.report_in_flight(session_id, claims)
+        with recorded():
+            await self._sessions.report_in_flight(session_id, claims)
 
     async def complete(
         self,
@@ -251,12 +255,17 @@ class UploadService:
         """
         session = await self._load(principal, WRITE, session_id)
         if session.state is State.OPEN:
-            session = await self._freezer.freeze(session, parts, size, checksum)
+            with recorded():
+                session = await self._freezer.freeze(session, parts, size, checksum)
         if session.state in UNSETTLED:
             await asyncio.wait({self._completer.start(session_id)}, timeout=wait)
-            session = await self._sessions.get(session_id)
-        if session.state is State.OPEN and session.error:
-            raise Conflict(session.error.message, code=session.error.code, hint=session.error.hint)
+            session = await self._reconciler.load(session_id)
+        if session.state is State.OPEN:
+            problem = session.error
+            if problem is None:
+                # The completion was forgotten before anything of it was written to storage.
+                raise lost_just_now()
+            raise Conflict(problem.message, code=problem.code, hint=problem.hint)
         if session.state in CLOSED:
             require_open(session)
         return session
@@ -270,12 +279,13 @@ class UploadService:
         if session.state in CLOSED:
             return
         require_open(session)
-        if await self._reconciler.find_stamped(session) is not None:
-            # Completed behind our back: it is a finished object now, and not ours to destroy.
-            session = await self._freezer.adopt(session)
-            require_open(session)
-        after, event = advance(session, Trigger.ABORT, self._clock.now())
-        session = await self._sessions.save(after, event)
+        with recorded():
+            if await self._reconciler.find_stamped(session) is not None:
+                # Completed behind our back: it is a finished object now, and not ours to destroy.
+                session = await self._freezer.adopt(session)
+                require_open(session)
+            after, event = advance(session, Trigger.ABORT, self._clock.now())
+            session = await self._sessions.save(after, event)
         # The session is aborted whatever comes now; what cannot be cleared, the sweeper clears.
         with suppress(GatewayError):
             await self._sweeper.clear(session)

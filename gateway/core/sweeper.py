@@ -178,8 +178,6 @@ class Sweeper:
     async def _attend_safely(self, session_id: str) -> None:
         try:
             await self._attend(session_id)
-        except SessionNotFound:
-            await self._sessions.schedule(session_id, None)
         except GatewayError as error:
             log.info("sweep passes over: %s", error.code, extra={"session_id": session_id})
             await self._sessions.schedule(session_id, self._clock.now() + _AGAIN)
@@ -190,7 +188,12 @@ class Sweeper:
 
     async def _attend(self, session_id: str) -> None:
         now = self._clock.now()
-        session = await self._reconciler.load(session_id)
+        try:
+            session = await self._reconciler.load(session_id)
+        except SessionNotFound:
+            # Only here: one that goes missing later was lost with Redis, and comes back.
+            await self._sessions.schedule(session_id, None)
+            return
         if session.state in UNSETTLED:
             await self._sessions.schedule(session_id, now + _AGAIN)
             self._completer.start(session_id)

@@ -215,6 +215,8 @@ async def test_ten_thousand_parts_are_completed_without_holding_up_the_loop(
     ("status", "code", "kind"),
     [
         (404, "NoSuchUpload", NoSuchUpload),
+        # A proxy's own, or an answer that was cut: not the store's word.
+        (404, "", Unavailable),
         (403, "AccessDenied", Unavailable),
         (503, "", Unavailable),
     ],

@@ -75,6 +75,10 @@ async def test_refusals_of_a_read_are_told(stub: Any, client: S3Client) -> None:
     stub.say(404, b"<Error><Code>NoSuchKey</Code></Error>")
     with pytest.raises(NoSuchObject):
         await read(client)
+    # A proxy's own, or an answer that was cut: not the store's word.
+    stub.say(404, b"<html>")
+    with pytest.raises(Unavailable):
+        await read(client)
     stub.say(307, b"", location="http://127.0.0.1:1/elsewhere")
     with pytest.raises(Unavailable):
         await read(client)

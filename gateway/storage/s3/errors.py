@@ -268,6 +268,16 @@ def error_of(status: int, code: str, *, operation: str) -> GatewayError:
     return _build(row, status, code, operation)
 
 
+def refusal_of(status: int, code: str, *, operation: str) -> GatewayError:
+    """Return the error for an answer that had room for S3's own words.
+
+    A 404 without them is a proxy's, or was cut: it says nothing about the upload or the object.
+    """
+    if status == 404 and not code:  # noqa: PLR2004 - not found
+        return unexpected_answer(operation)
+    return error_of(status, code, operation=operation)
+
+
 def complete_error_of(status: int, code: str) -> GatewayError:
     """Return the error for an answer to CompleteMultipartUpload, whatever its status was.
 

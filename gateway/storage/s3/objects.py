@@ -9,7 +9,7 @@ from gateway.core.model import StoredObject
 from gateway.core.ports import ObjectStore
 from gateway.errors import NoSuchObject, Unavailable
 from gateway.storage.s3.client import BLOCK_BYTES, S3Client, read_body
-from gateway.storage.s3.errors import error_of, translated, unexpected_answer
+from gateway.storage.s3.errors import refusal_of, translated, unexpected_answer
 from gateway.storage.s3.xml import parse_error_code, unquote_etag, whole_object_checksums
 
 # aiobotocore parses a page on the event loop: 1,000 entries block it for 90 ms, these for 4.
@@ -117,7 +117,7 @@ async def _check_answer(response: aiohttp.ClientResponse, start: int, *, ranged:
     if response.status >= 300:  # noqa: PLR2004 - not a success
         document = await read_body(response, limit=_MAX_ERROR_BYTES)
         code = await asyncio.to_thread(parse_error_code, document)
-        raise error_of(response.status, code, operation="GetObject")
+        raise refusal_of(response.status, code, operation="GetObject")
     content_range = response.headers.get("content-range", "")
     if ranged and not content_range.startswith(f"bytes {start}-"):
         # A whole object in the place of a range would be taken for other bytes.

@@ -17,8 +17,8 @@ from gateway.errors import Conflict, GatewayError, NoSuchUpload, Unavailable
 from gateway.storage.s3.client import S3Client, read_body
 from gateway.storage.s3.errors import (
     complete_error_of,
-    error_of,
     never_sent,
+    refusal_of,
     translated,
     uncertain,
     unexpected_answer,
@@ -181,13 +181,13 @@ class S3Storage(Storage):
                 status = response.status
                 document = await read_body(response, limit=_MAX_PAGE_BYTES)
         if status != 200:  # noqa: PLR2004 - OK
-            raise error_of(status, parse_error_code(document), operation=operation)
+            raise refusal_of(status, parse_error_code(document), operation=operation)
         try:
             page = await self._client.in_thread(parse_parts, document)
         except MalformedReply as error:
             raise unexpected_answer(operation) from error
         if isinstance(page, Refusal):
-            raise error_of(status, page.code, operation=operation)
+            raise refusal_of(status, page.code, operation=operation)
         return page
 
     async def _send_complete(
