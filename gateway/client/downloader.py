@@ -8,17 +8,18 @@ import asyncio
 import logging
 import time
 from collections import deque
-from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from unicodedata import category
 
 from gateway.client.api import GatewayClient
 from gateway.client.model import Content, ObjectReceipt, Session, unexpected_answer
+from gateway.client.options import DownloadOptions
 from gateway.client.patience import Patience, backoff
 from gateway.client.problems import NETWORK_ERRORS, reason
 from gateway.client.progress import Progress
+from gateway.client.receipts import DownloadReceipt
 from gateway.client.store import Remedy, StoreConnection, StoreRefused
 from gateway.client.target import TargetFile
 from gateway.core.checksums import ALGORITHMS, Checksum
@@ -31,44 +32,6 @@ _MAX_NAME: Final = 200
 _MAX_REFUSALS: Final = 4
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class DownloadOptions:
-    """How to download; times are in seconds, as in `UploadOptions`."""
-
-    parallel: int = 4
-    give_up_after: float = 300.0
-    stall_timeout: float = 60.0
-    force: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class DownloadReceipt:
-    """What came of a download; `bytes_received` counts this run's.
-
-    `checksum` is what the file was verified by, None where the session has none to compare with:
-    then only its size is known to be right.
-    """
-
-    session_id: str
-    path: Path
-    size: int
-    bytes_received: int
-    seconds: float
-    checksum: Checksum | None
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the receipt ready for JSON."""
-        checksum = self.checksum
-        return {
-            "session_id": self.session_id,
-            "path": str(self.path),
-            "size": self.size,
-            "bytes_received": self.bytes_received,
-            "seconds": round(self.seconds, 3),
-            "checksum": checksum and {"algorithm": checksum.algorithm, "value": checksum.value},
-        }
 
 
 class Downloader:

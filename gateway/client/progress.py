@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Progress:
-    """Sizes in bytes. `phase` is starting, uploading, completing, verifying, downloading or done.
+    """Sizes in bytes; `size` is None for a stream of which nobody knows it yet.
+
+    `phase` is starting, uploading, completing, verifying, downloading or done, and aborted for a
+    stream that was given up.
 
     `settled_bytes` are safely where they belong, `moved_bytes` all that went over the network in
     this run, and `in_flight` is what of each part is on its way. `fraction` is how much of the
@@ -19,7 +22,7 @@ class Progress:
 
     session_id: str = ""
     name: str = ""
-    size: int = 0
+    size: int | None = 0
     phase: str = "starting"
     settled_bytes: int = 0
     moved_bytes: int = 0
@@ -30,4 +33,5 @@ class Progress:
     @property
     def shown_bytes(self) -> int:
         """What a bar should show: settled bytes and those on their way."""
-        return min(self.size, self.settled_bytes + sum(self.in_flight.values()))
+        shown = self.settled_bytes + sum(self.in_flight.values())
+        return shown if self.size is None else min(self.size, shown)

@@ -10,8 +10,8 @@ from aiohttp import web
 from client.between import Fault, store_error
 from client.gate import PART, Gate, Uploading, write_file
 
-from gateway.client import Downloader
-from gateway.client.downloader import DownloadOptions, _safe_name
+from gateway.client import Downloader, DownloadOptions
+from gateway.client.downloader import _safe_name
 from gateway.errors import Conflict, Corrupt, Gone, NotFound, Unavailable
 
 RANGE = 1 << 20
