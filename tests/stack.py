@@ -111,7 +111,7 @@ async def running_stack(
             service=ServiceOptions(bucket=bucket),
             # A dead process's lease holds up its successor for no longer than this.
             completer=CompleterOptions(lease=0.2, first_pause=0.02, poll=0.02),
-            sweeper=SweeperOptions(lease=0.2, grace=GRACE),
+            sweeper=SweeperOptions(bucket, lease=0.2, grace=GRACE),
         )
         running = Stack(ports, options, compose(ports, options), http, oracle, redis_url, prefix)
         try:

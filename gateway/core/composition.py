@@ -29,8 +29,8 @@ class CoreOptions:
 
     creator: CreatorOptions
     service: ServiceOptions
+    sweeper: SweeperOptions
     completer: CompleterOptions = field(default_factory=CompleterOptions)
-    sweeper: SweeperOptions = field(default_factory=SweeperOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,7 @@ def compose(ports: Ports, options: CoreOptions) -> Core:
     )
     sweeper = Sweeper(
         storage=ports.storage,
+        objects=ports.objects,
         sessions=ports.sessions,
         sidecars=ports.sidecars,
         leases=ports.leases,
@@ -80,6 +81,7 @@ def compose(ports: Ports, options: CoreOptions) -> Core:
         leases=ports.leases,
         clock=ports.clock,
         reconciler=reconciler,
+        sweeper=sweeper,
         options=options.creator,
     )
     service = UploadService(

@@ -1,8 +1,9 @@
 """Makes sessions: which rules a new upload must keep, and in which order it comes to be.
 
-Storage comes first: multipart upload, then sidecar, then Redis. A crash in between leaves an
-orphaned upload, whose key names its session; a retry with the same idempotency key finds or makes
-the same session.
+The session is announced, and then storage comes first: multipart upload, then sidecar, then Redis.
+A crash in between leaves an orphaned upload, whose key names its session: the sweeper looks for it
+when the announcement is due. A retry with the same idempotency key finds or makes the same session,
+and lets the sweeper clear what the first try left.
 """
 
 import hashlib
@@ -16,11 +17,12 @@ from datetime import timedelta
 from gateway.core.access import Principal
 from gateway.core.checksums import PREFERENCE
 from gateway.core.events import EventType
-from gateway.core.lifecycle import event_for
+from gateway.core.lifecycle import RECHECK_AFTER, event_for
 from gateway.core.model import NewUpload, State, UploadSession
 from gateway.core.plan import plan_parts
 from gateway.core.ports import Clock, Leases, SessionStore, Sidecar, Sidecars, Storage
 from gateway.core.reconciler import Reconciler
+from gateway.core.sweeper import Sweeper, key_prefix
 from gateway.core.verifier import STAMP
 from gateway.errors import Conflict, Forbidden, InvalidRequest, SessionNotFound
 
@@ -55,6 +57,7 @@ class Creator:
         leases: Leases,
         clock: Clock,
         reconciler: Reconciler,
+        sweeper: Sweeper,
         options: CreatorOptions,
     ) -> None:
         self._storage = storage
@@ -63,6 +66,7 @@ class Creator:
         self._leases = leases
         self._clock = clock
         self._reconciler = reconciler
+        self._sweeper = sweeper
         self._options = options
 
     async def create(self, principal: Principal, new: NewUpload) -> tuple[UploadSession, bool]:
@@ -103,6 +107,8 @@ class Creator:
         algorithm: str,
     ) -> UploadSession:
         now = self._clock.now()
+        # Far later than any creation lasts: then the sweeper looks whether this one was finished.
+        is_first = await self._sessions.announce(session_id, now + RECHECK_AFTER)
         upload = await self._storage.create(
             new.bucket or self._options.bucket,
             new.key or object_key(session_id, new.filename),
@@ -136,6 +142,8 @@ class Creator:
             # This creation outlived its lease, and a retry of it was quicker. Nobody will ever
             # send a part to the upload made here; the sidecar must name the other one.
             await self._reconciler.restate(session_id)
+        if not is_first:
+            await self._sweeper.clear_unrecorded(session_id, but=recorded.upload)
         return recorded
 
     def _algorithm(self, new: NewUpload) -> str:
@@ -169,7 +177,7 @@ def object_key(session_id: str, filename: str) -> str:
     The true file name is in the sidecar; what the key shows of it is only for people's eyes.
     """
     safe = _UNSAFE.sub("_", filename)[-_SHOWN_NAME:].strip("._")
-    return f"uploads/{session_id}/{safe or 'file'}"
+    return f"{key_prefix(session_id)}{safe or 'file'}"
 
 
 def _derived_id(principal: Principal, idempotency_key: str) -> str:

@@ -126,7 +126,7 @@ class Storage(Protocol):
 
 
 class ObjectStore(Protocol):
-    """The same store, seen as objects. head, read, list and delete are idempotent and retried."""
+    """The same store, seen as objects. All methods are idempotent and retried."""
 
     @abstractmethod
     async def head(self, bucket: str, key: str) -> StoredObject:
@@ -159,6 +159,14 @@ class ObjectStore(Protocol):
     @abstractmethod
     def list(self, bucket: str, prefix: str) -> AsyncGenerator[StoredObject, None]:
         """Yield every object under the prefix in order of key, without checksums or metadata."""
+
+    @abstractmethod
+    def list_uploads(self, bucket: str, prefix: str) -> AsyncGenerator[MultipartUpload, None]:
+        """Yield the unfinished multipart uploads whose keys have the prefix; retried.
+
+        Never all there is to know: MinIO lists none but those of exactly this key
+        (minio#20989).
+        """
 
 
 class PartOutcome(StrEnum):
@@ -201,6 +209,15 @@ class SessionStore(Protocol):
     Calls that fail with Unavailable may have taken effect: add and save can be repeated, since
     add keeps what is there and save compares versions.
     """
+
+    @abstractmethod
+    async def announce(self, session_id: str, at: datetime) -> bool:
+        """Make the id due at a time, before anything of its session is made anywhere.
+
+        Should the creation die halfway, that is how its upload is found. Returns False where one
+        was announced before and has not been looked after since. Raises Unavailable where there
+        is no room for another session.
+        """
 
     @abstractmethod
     async def add(

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from gateway.core.lifecycle import recorded_event
-from gateway.core.model import Part, State, StoredObject, UploadSession
+from gateway.core.model import MultipartUpload, Part, State, StoredObject, UploadSession
 from gateway.core.plan import PartPlan
 from gateway.core.ports import ObjectStore, PartList, SessionStore, Sidecar, Sidecars, Storage
 from gateway.core.verifier import STAMP
@@ -154,15 +154,24 @@ class Reconciler:
 
     async def find_object(self, session: UploadSession) -> StoredObject | None:
         """Return whatever object lies under the session's key now, ours or not."""
-        try:
-            return await self._objects.head(session.upload.bucket, session.upload.key)
-        except NoSuchObject:
-            return None
+        return await self._head(session.upload)
 
     async def find_stamped(self, session: UploadSession) -> StoredObject | None:
         """Return the session's own object: the HEAD that laws 1 and 2 ask for."""
-        stored = await self.find_object(session)
-        return stored if stored and is_stamped(session, stored) else None
+        return await self.find_stamped_by(session.session_id, session.upload)
+
+    async def find_stamped_by(
+        self, session_id: str, upload: MultipartUpload
+    ) -> StoredObject | None:
+        """Return the object that this multipart upload of a session has become."""
+        stored = await self._head(upload)
+        return stored if stored and stored.metadata.get(STAMP) == session_id else None
+
+    async def _head(self, upload: MultipartUpload) -> StoredObject | None:
+        try:
+            return await self._objects.head(upload.bucket, upload.key)
+        except NoSuchObject:
+            return None
 
     async def _known(self, session: UploadSession) -> Sequence[Part]:
         return (await self._sessions.parts(session.session_id)).parts

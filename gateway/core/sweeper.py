@@ -14,8 +14,8 @@ from datetime import timedelta
 from gateway.core.completer import Completer
 from gateway.core.freezer import Freezer
 from gateway.core.lifecycle import CLOSED, RECHECK_AFTER, UNSETTLED, Trigger, advance
-from gateway.core.model import State, UploadSession
-from gateway.core.ports import Clock, Leases, SessionStore, Sidecar, Sidecars, Storage
+from gateway.core.model import MultipartUpload, State, UploadSession
+from gateway.core.ports import Clock, Leases, ObjectStore, SessionStore, Sidecar, Sidecars, Storage
 from gateway.core.reconciler import Reconciler
 from gateway.errors import Conflict, GatewayError, NoSuchUpload, SessionNotFound, Unavailable
 
@@ -30,11 +30,12 @@ class SweeperOptions:
     """How often and how much to sweep.
 
     `interval` is the pause between rounds, `lease` how long a dead sweeper blocks the others, in
-    seconds; `batch` are the sessions of one round.
+    seconds; `batch` are the sessions of one round. `bucket` is that of the gateway's own keys.
 
     `grace` is how long after its expiry a session still takes parts and is not yet cleared.
     """
 
+    bucket: str
     interval: float = 5.0
     lease: float = 30.0
     batch: int = 100
@@ -49,6 +50,7 @@ class Sweeper:
         self,
         *,
         storage: Storage,
+        objects: ObjectStore,
         sessions: SessionStore,
         sidecars: Sidecars,
         leases: Leases,
@@ -56,9 +58,10 @@ class Sweeper:
         reconciler: Reconciler,
         freezer: Freezer,
         completer: Completer,
-        options: SweeperOptions | None = None,
+        options: SweeperOptions,
     ) -> None:
         self._storage = storage
+        self._objects = objects
         self._sessions = sessions
         self._sidecars = sidecars
         self._leases = leases
@@ -66,7 +69,7 @@ class Sweeper:
         self._reconciler = reconciler
         self._freezer = freezer
         self._completer = completer
-        self._options = options or SweeperOptions()
+        self._options = options
 
     async def run(self) -> None:
         """Sweep until cancelled. A round that fails is logged, and the next one tries again."""
@@ -135,22 +138,12 @@ class Sweeper:
         return count
 
     async def clear(self, session: UploadSession) -> UploadSession:
-        """Delete what a closed session left in storage: the one function that deletes.
-
-        Precondition, by law 2: the session is closed, and a HEAD of its key just now found no
-        object that carries its stamp. A stamped object is left alone, and so is its upload.
-        """
+        """Delete what a closed session left in storage, and note that it was done."""
         if session.state not in CLOSED:
             raise Conflict("Only closed sessions are cleared.", code="wrong_state")
         # Were Redis lost while the parts go, the session must not come back as an open one.
         await self._sidecars.write(Sidecar(session))
-        if await self._reconciler.find_stamped(session) is None:
-            await self._storage.abort(session.upload)
-        else:
-            log.warning(
-                "a closed session has an object; it is kept",
-                extra={"session_id": session.session_id},
-            )
+        await self._delete(session.session_id, session.upload)
         cleared = replace(
             session,
             storage_cleared=True,
@@ -159,6 +152,33 @@ class Sweeper:
         )
         await self._sidecars.write(Sidecar(cleared))
         return await self._sessions.save(cleared)
+
+    async def clear_unrecorded(
+        self, session_id: str, *, but: MultipartUpload | None = None
+    ) -> None:
+        """Delete what a creation left that died before anybody recorded its session (fault 3).
+
+        `but` is the upload of the session. Only under keys of our making, which hold the session's
+        id and so are nobody else's; MinIO does not list these, and deletes them after a day.
+        """
+        prefix = key_prefix(session_id)
+        async for upload in self._objects.list_uploads(self._options.bucket, prefix):
+            if upload != but:
+                await self._delete(session_id, upload)
+
+    async def _delete(self, session_id: str, upload: MultipartUpload) -> None:
+        """Abort a multipart upload: the one function that deletes.
+
+        Precondition, by law 2: a HEAD of its key just now found no object that carries the
+        session's stamp. A stamped object is left alone, and so is its upload.
+        """
+        if await self._reconciler.find_stamped_by(session_id, upload) is None:
+            await self._storage.abort(upload)
+        else:
+            log.warning(
+                "a multipart upload has become an object; it is kept",
+                extra={"session_id": session_id},
+            )
 
     async def _recall(self, session_id: str) -> None:
         try:
@@ -192,7 +212,7 @@ class Sweeper:
             session = await self._reconciler.load(session_id)
         except SessionNotFound:
             # Only here: one that goes missing later was lost with Redis, and comes back.
-            await self._sessions.schedule(session_id, None)
+            await self._attend_unknown(session_id)
             return
         if session.state in UNSETTLED:
             await self._sessions.schedule(session_id, now + _AGAIN)
@@ -203,6 +223,19 @@ class Sweeper:
             await self.clear(session)
         else:
             await self._sessions.schedule(session_id, None)
+
+    async def _attend_unknown(self, session_id: str) -> None:
+        """Look after an id that is due and has no session: its creation has died."""
+        lease = await self._leases.acquire(session_id, seconds=self._options.lease)
+        if lease is None:
+            # A retry of that creation is under way.
+            await self._sessions.schedule(session_id, self._clock.now() + _AGAIN)
+            return
+        try:
+            await self.clear_unrecorded(session_id)
+            await self._sessions.schedule(session_id, None)
+        finally:
+            await lease.release()
 
     async def _attend_open(self, session: UploadSession) -> None:
         now = self._clock.now()
@@ -223,3 +256,8 @@ class Sweeper:
         await self._sessions.schedule(
             session.session_id, min(now + RECHECK_AFTER, session.expires_at + self._options.grace)
         )
+
+
+def key_prefix(session_id: str) -> str:
+    """Return what keys of the gateway's making begin with for a session, and for no other."""
+    return f"uploads/{session_id}/"

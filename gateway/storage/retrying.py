@@ -202,6 +202,26 @@ class RetryingObjectStore(ObjectStore):
                     raise failure
                 return
 
+    async def list_uploads(self, bucket: str, prefix: str) -> AsyncGenerator[MultipartUpload, None]:
+        """Yield uploads; after a failure the listing starts over, and passes over those given."""
+        given: set[MultipartUpload] = set()
+        failures = 0
+        while True:
+            uploads = self._inner.list_uploads(bucket, prefix)
+            try:
+                async with aclosing(uploads):
+                    async for upload in uploads:
+                        if upload not in given:
+                            given.add(upload)
+                            yield upload
+            except GatewayError as error:
+                failures += 1
+                if not _again(error) or failures >= self._policy.attempts:
+                    raise
+                await self._policy.pause(failures, error)
+            else:
+                return
+
 
 def _again(error: Exception) -> bool | float:
     """Tell whether to try again, or after how many seconds."""

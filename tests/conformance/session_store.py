@@ -636,6 +636,19 @@ class SessionStoreSuite:
         await sessions.schedule(ids[3], None)
         assert await sessions.due(NOW, 10) == [ids[2], ids[1], ids[0]]
 
+    async def test_announced_session_is_due_before_it_is_there(
+        self, sessions: SessionStore
+    ) -> None:
+        session = new_session()
+        assert await sessions.announce(session.session_id, NOW)
+        assert not await sessions.announce(session.session_id, NOW + timedelta(seconds=1))
+        assert await sessions.due(NOW, 10) == []
+        assert await sessions.due(NOW + timedelta(seconds=1), 10) == [session.session_id]
+        with pytest.raises(SessionNotFound):
+            await sessions.get(session.session_id)
+        await sessions.schedule(session.session_id, None)
+        assert await sessions.announce(session.session_id, NOW)
+
     async def test_losing_save_does_not_postpone_attention(self, sessions: SessionStore) -> None:
         session = await sessions.add(new_session())
         await sessions.save(frozen(session))

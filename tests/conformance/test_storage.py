@@ -534,6 +534,21 @@ async def test_a_listing_follows_its_pages_in_order_of_key(store: Store) -> None
     assert sorted(everything) == sorted([*keys, "many-0001", "many.txt", "manya"])
 
 
+async def test_unfinished_uploads_are_listed_page_by_page_until_they_end(store: Store) -> None:
+    keys = [f"many/{n:02d}" for n in range(55)]
+    uploads = {(await store.create(key)) for key in keys}
+    twice, other = await store.create("many/07"), await store.create("few")
+    completed, parts = await store.upload("many/done", b"end")
+    await store.storage.complete(completed, parts, algorithm=store.algorithm)
+    await store.storage.abort(await store.create("many/aborted"))
+
+    listed = [one async for one in store.objects.list_uploads(store.bucket, "many/")]
+    assert len(listed) == 56
+    assert set(listed) == uploads | {twice}
+    assert [one async for one in store.objects.list_uploads(store.bucket, "few")] == [other]
+    assert [one async for one in store.objects.list_uploads(store.bucket, "none")] == []
+
+
 # The oracle
 
 

@@ -7,48 +7,34 @@ covered without anybody thinking of it. The victim and its survivor share real s
 import asyncio
 import os
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 
 import pytest
 from faults.stores import ForgetfulStorage
-from faults.tracing import Killed, Tracer
+from faults.tracing import Killed, Tracer, doomed
 from stack import Stack, acknowledge_all, put_parts
 
 from gateway.core.access import Principal
 from gateway.core.checksums import ALGORITHMS, Checksum
-from gateway.core.composition import Core, compose
+from gateway.core.composition import Core
 from gateway.core.events import EventType
 from gateway.core.model import NewUpload, State, VerifiedBy
 from gateway.errors import Unavailable
 
 ALICE = Principal("alice")
-DATA = os.urandom(5 * 1024 * 1024 + 1)
+TWO_PARTS = os.urandom(5 * 1024 * 1024 + 1)
+# Reading back is the same with few bytes, and quicker.
+ONE_PART = os.urandom(1000)
 PART_SIZE = 5 * 1024 * 1024
 
 
-async def uploaded(stack: Stack, checksum: Checksum | None) -> str:
+async def uploaded(stack: Stack, data: bytes, checksum: Checksum | None) -> str:
     """Return the id of an open session whose parts are all stored and acknowledged."""
-    new = NewUpload(filename="a.bin", size=len(DATA), part_size=PART_SIZE, checksum=checksum)
+    new = NewUpload(filename="a.bin", size=len(data), part_size=PART_SIZE, checksum=checksum)
     session, _ = await stack.core.service.create(ALICE, new)
-    await acknowledge_all(stack, ALICE, session, await put_parts(stack, ALICE, session, DATA))
+    await acknowledge_all(stack, ALICE, session, await put_parts(stack, ALICE, session, data))
     return session.session_id
-
-
-def doomed(stack: Stack, tracer: Tracer) -> Core:
-    """Return another gateway process over the same servers, under the tracer's eyes."""
-    ports = stack.ports
-    return compose(
-        replace(
-            ports,
-            storage=tracer.watch(ports.storage),
-            objects=tracer.watch(ports.objects),
-            sessions=tracer.watch(ports.sessions),
-            sidecars=tracer.watch(ports.sidecars),
-            leases=tracer.watch(ports.leases),
-        ),
-        stack.options,
-    )
 
 
 async def complete_until_dead(core: Core, session_id: str) -> None:
@@ -74,25 +60,87 @@ async def finish(stack: Stack, session_id: str) -> None:
                     return
 
 
-@pytest.mark.parametrize("declared", [None, "sha256"], ids=["combined", "read-back"])
-@pytest.mark.parametrize(
+def killed_before_complete(calls: list[str]) -> range:
+    """Row 2: up to the moment at which CompleteMultipartUpload would have been sent."""
+    return range(complete_in(calls) + 1)
+
+
+def killed_after_complete(calls: list[str]) -> range:
+    """Row 1: the store has completed, and Redis does not know."""
+    return range(complete_in(calls) + 1, saved_in(calls) + 1)
+
+
+def killed_while_verifying(calls: list[str]) -> range:
+    """Row 5: from then on, to the last call and once behind it."""
+    return range(saved_in(calls) + 1, len(calls) + 1)
+
+
+def complete_in(calls: list[str]) -> int:
+    [sent] = [n for n, call in enumerate(calls) if call.endswith("Storage.complete")]
+    return sent
+
+
+def saved_in(calls: list[str]) -> int:
+    return calls.index("RedisSessionStore.save", complete_in(calls))
+
+
+Deaths = Callable[[list[str]], range]
+
+at_every_store = pytest.mark.parametrize(
     ("emptied", "forgetful"),
     [(False, False), (False, True), (True, True)],
     ids=["complete-replayed", "like-minio", "like-minio-redis-emptied"],
 )
-async def test_one_verified_object_and_one_event_wherever_the_process_dies(
+however_verified = pytest.mark.parametrize(
+    "declared", [None, "sha256"], ids=["combined", "read-back"]
+)
+
+
+@however_verified
+@at_every_store
+async def test_row_01_killed_after_complete_before_redis(
     stack: Stack, declared: str | None, *, emptied: bool, forgetful: bool
 ) -> None:
+    await one_object_and_one_event(
+        stack, killed_after_complete, declared, emptied=emptied, forgetful=forgetful
+    )
+
+
+@however_verified
+@at_every_store
+async def test_row_02_killed_before_complete(
+    stack: Stack, declared: str | None, *, emptied: bool, forgetful: bool
+) -> None:
+    await one_object_and_one_event(
+        stack, killed_before_complete, declared, emptied=emptied, forgetful=forgetful
+    )
+
+
+@however_verified
+@at_every_store
+async def test_row_05_killed_while_verifying(
+    stack: Stack, declared: str | None, *, emptied: bool, forgetful: bool
+) -> None:
+    await one_object_and_one_event(
+        stack, killed_while_verifying, declared, emptied=emptied, forgetful=forgetful
+    )
+
+
+async def one_object_and_one_event(
+    stack: Stack, when: Deaths, declared: str | None, *, emptied: bool, forgetful: bool
+) -> None:
+    """Fail unless every death ends in one verified object and one event."""
     if forgetful:
         stack.reconnect(storage=ForgetfulStorage(stack.ports.storage))
-    checksum = Checksum(declared, ALGORITHMS[declared].value_of(DATA)) if declared else None
+    data = ONE_PART if declared else TWO_PARTS
+    checksum = Checksum(declared, ALGORITHMS[declared].value_of(data)) if declared else None
     undisturbed = Tracer()
-    await complete_until_dead(doomed(stack, undisturbed), await uploaded(stack, checksum))
+    await complete_until_dead(doomed(stack, undisturbed), await uploaded(stack, data, checksum))
     assert len(undisturbed.calls) > 10
-    assert any(call.endswith(".complete") for call in undisturbed.calls)
 
-    # One session for every call of the trace, and one for after the last; then all at once.
-    deaths = {await uploaded(stack, checksum): n for n in range(len(undisturbed.calls) + 1)}
+    # One session for each of these calls, and then all at once.
+    deaths = {await uploaded(stack, data, checksum): n for n in when(undisturbed.calls)}
+    assert deaths
     await asyncio.gather(
         *(complete_until_dead(doomed(stack, Tracer(n)), each) for each, n in deaths.items())
     )
@@ -109,6 +157,6 @@ async def test_one_verified_object_and_one_event_wherever_the_process_dies(
         session = await stack.core.service.get(ALICE, session_id)
         assert session.state is State.COMPLETED, died_before
         assert session.verified_by in vouchers, died_before
-        assert await stack.read_object(session) == DATA, died_before
+        assert await stack.read_object(session) == data, died_before
         events = Counter(event.type for event in await stack.ports.sessions.outbox(session_id))
         assert events[EventType.COMPLETED] == 1, died_before

@@ -6,7 +6,12 @@ struck, every further call through it dies as well. What was done stays done.
 
 import inspect
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
+
+from stack import Stack
+
+from gateway.core.composition import Core, compose
 
 
 class Killed(BaseException):
@@ -69,3 +74,19 @@ class _Traced:
 def name_of_lease(label: str) -> bool:
     """Tell whether a call hands out a lease, whose own calls are the process's calls too."""
     return label.endswith(".acquire")
+
+
+def doomed(stack: Stack, tracer: Tracer) -> Core:
+    """Return another gateway process over the same servers, under the tracer's eyes."""
+    ports = stack.ports
+    return compose(
+        replace(
+            ports,
+            storage=tracer.watch(ports.storage),
+            objects=tracer.watch(ports.objects),
+            sessions=tracer.watch(ports.sessions),
+            sidecars=tracer.watch(ports.sidecars),
+            leases=tracer.watch(ports.leases),
+        ),
+        stack.options,
+    )

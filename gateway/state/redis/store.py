@@ -60,6 +60,7 @@ _ANY_PLAN = PartPlan(None, 1)
 
 _ADD = Script.load("add")
 _SAVE = Script.load("save")
+_ANNOUNCE = Script.load("announce")
 _ADD_PARTS = Script.load("add_parts")
 _ALLOW_REPLACE = Script.load("allow_replace")
 _HEAL_PARTS = Script.load("heal_parts")
@@ -103,6 +104,11 @@ class RedisSessionStore(SessionStore):
         self._reads = SessionReads(client, self._keys)
         keep = self._options.grace + self._options.retention + _INDEX_SLACK
         self._index = SessionIndex(client, self._keys, keep=keep, clock=clock or SystemClock())
+
+    async def announce(self, session_id: str, at: datetime) -> bool:
+        """Schedule a session that is not there yet; Unavailable `redis_full`."""
+        added = await self._client.run(_ANNOUNCE, [self._keys.due], session_id, milliseconds(at))
+        return bool(added)
 
     async def add(
         self, session: UploadSession, event: Event | None = None, *, parts: Sequence[Part] = ()

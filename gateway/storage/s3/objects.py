@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 
 import aiohttp
 
-from gateway.core.model import StoredObject
+from gateway.core.model import MultipartUpload, StoredObject
 from gateway.core.ports import ObjectStore
 from gateway.errors import NoSuchObject, Unavailable
 from gateway.storage.s3.client import BLOCK_BYTES, S3Client, read_body
@@ -110,6 +110,30 @@ class S3ObjectStore(ObjectStore):
             if not token or token == more.get("ContinuationToken"):
                 raise unexpected_answer("ListObjectsV2")
             more = {"ContinuationToken": token}
+
+    async def list_uploads(self, bucket: str, prefix: str) -> AsyncGenerator[MultipartUpload, None]:
+        """Yield the unfinished multipart uploads under a prefix, page by page."""
+        more: dict[str, str] = {}
+        while True:
+            page = await self._client.call(
+                "list_multipart_uploads",
+                Bucket=bucket,
+                Prefix=prefix,
+                MaxUploads=_LIST_PAGE,
+                **more,
+            )
+            for entry in page.get("Uploads", ()):
+                yield MultipartUpload(bucket, entry["Key"], entry["UploadId"])
+            if not page.get("IsTruncated"):
+                return
+            # SeaweedFS lists by upload id, and gives no marker but that.
+            after = {
+                "KeyMarker": page.get("NextKeyMarker", ""),
+                "UploadIdMarker": page.get("NextUploadIdMarker", ""),
+            }
+            if after == more or not any(after.values()):
+                raise unexpected_answer("ListMultipartUploads")
+            more = after
 
 
 async def _check_answer(response: aiohttp.ClientResponse, start: int, *, ranged: bool) -> None:
