@@ -56,9 +56,8 @@ class Api:
 
     async def call(self, method: str, path: str, **options: Any) -> Answer:
         """Send one request; raises aiohttp.ClientError where no answer comes."""
-        async with self.http.request(
-            method, self.url + path, headers=self._headers, **options
-        ) as answer:
+        headers = self._headers | options.pop("headers", {})
+        async with self.http.request(method, self.url + path, headers=headers, **options) as answer:
             body = await answer.read()
             return Answer(answer.status, answer.headers, orjson.loads(body or b"null"))
 

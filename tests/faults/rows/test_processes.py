@@ -1,7 +1,7 @@
 """Rows 1, 2, 5, 6 and 21 on real `gateway serve` processes, which die by real signals.
 
 Where exactly a process is when it is killed is held fast by the proxy before the store. That it
-may be killed anywhere else as well is the business of `test_killed_between_calls.py`.
+may be killed anywhere else as well is the business of `test_killed_completion.py`.
 """
 
 import asyncio

@@ -195,4 +195,4 @@ async def test_row_11_redis_full_refuses_new_sessions_and_live_ones_finish(
             assert (await api.call("DELETE", other.path)).status == 204
             assert (await other.status())["state"] == "aborted"
         again = await api.call("POST", "/uploads", **new, headers=headers)
-        assert again.status == 201
+        assert again.status in {200, 201}
