@@ -44,7 +44,7 @@ def store(impatient: Client) -> RedisSessionStore:
     return RedisSessionStore(impatient)
 
 
-async def test_stalled_redis_is_given_up_within_the_deadline(
+async def test_row_09_stalled_redis_is_given_up_within_the_deadline(
     server: Valkey, impatient: Client, store: RedisSessionStore
 ) -> None:
     session = await store.add(new_session())
@@ -85,7 +85,7 @@ async def test_stalled_redis_is_given_up_within_the_deadline(
         assert len(await store.add_parts(session.session_id, [part(1)])) == 1
 
 
-async def test_killed_redis_is_unavailable_and_comes_back_with_its_records(
+async def test_row_08_killed_redis_is_unavailable_and_comes_back_with_its_records(
     server: Valkey, store: RedisSessionStore
 ) -> None:
     session = await store.add(new_session())
@@ -107,7 +107,7 @@ async def test_killed_redis_is_unavailable_and_comes_back_with_its_records(
     assert sum(result == [PartOutcome.STORED] for result in results) == 8
 
 
-async def test_emptied_redis_knows_nothing_and_takes_everything_again(
+async def test_row_07_emptied_redis_knows_nothing_and_takes_everything_again(
     impatient: Client, store: RedisSessionStore
 ) -> None:
     session = new_session()
@@ -131,7 +131,7 @@ async def test_emptied_redis_knows_nothing_and_takes_everything_again(
     assert (await store.parts(session.session_id)).revision != before.revision
 
 
-async def test_scripts_that_redis_forgot_are_sent_again(
+async def test_row_07_scripts_that_redis_forgot_are_sent_again(
     impatient: Client, store: RedisSessionStore
 ) -> None:
     added = [await store.add(new_session(owner="me")) for _ in range(5)]
@@ -147,7 +147,7 @@ async def test_scripts_that_redis_forgot_are_sent_again(
     assert read == added
 
 
-async def test_full_redis_refuses_new_sessions_and_live_ones_finish(
+async def test_row_11_full_redis_refuses_new_sessions_and_live_ones_finish(
     impatient: Client, store: RedisSessionStore
 ) -> None:
     session = new_session()
@@ -264,7 +264,7 @@ async def test_cancelled_calls_leave_no_trace(server: Valkey) -> None:
     await client.close()
 
 
-async def test_unreadable_record_troubles_only_its_own_session(
+async def test_row_53_unreadable_record_troubles_only_its_own_session(
     client: Client,
     sessions: RedisSessionStore,
     keys: Keys,
@@ -303,6 +303,11 @@ async def test_unreadable_record_troubles_only_its_own_session(
 Operation = Callable[[RedisSessionStore, str], Awaitable[object]]
 PARTS = [part(1, "b", "x", 3), part(2), part(7)]
 OPERATIONS: dict[str, Operation] = {
+    "add": lambda store, one: store.add(
+        session := new_session(session_id=one),
+        event_for(session, EventType.CREATED),
+        parts=PARTS,
+    ),
     "save": lambda store, one: store.save(
         *settled(new_session(session_id=one)), parts_revision=None
     ),
@@ -314,6 +319,7 @@ OPERATIONS: dict[str, Operation] = {
 }
 # Which keys each of them needs; the others may hold whatever they like.
 TOUCHED = {
+    "add": ["outbox"],
     "save": ["session", "outbox"],
     "add_parts": ["session", "parts", "received", "in_flight", "replace"],
     "heal_parts": ["session", "parts", "received", "in_flight"],
@@ -326,7 +332,7 @@ TOUCHED = {
 @pytest.mark.parametrize(
     ("operation", "key"), [(name, key) for name, keys in TOUCHED.items() for key in keys]
 )
-async def test_error_inside_a_script_leaves_nothing_half_written(
+async def test_row_13_error_inside_a_script_leaves_nothing_half_written(
     client: Client, sessions: RedisSessionStore, keys: Keys, operation: str, key: str
 ) -> None:
     session = await sessions.add(new_session())
@@ -337,6 +343,8 @@ async def test_error_inside_a_script_leaves_nothing_half_written(
     broken = f"{keys.prefix}:{{{session_id}}}:{key}"
     await client.command("DEL", broken)
     await client.command("ZADD", broken, 1, "not what it should be")
+    if operation == "add":
+        await client.command("DEL", keys.session(session_id))
     before = await _dump(client, *keys.all(session_id))
 
     with pytest.raises(Internal) as caught:
@@ -347,7 +355,7 @@ async def test_error_inside_a_script_leaves_nothing_half_written(
 
 
 @pytest.mark.parametrize("poison", [b"{broken", b"[]", b'"text"', b"[1]", b'[1,"two","a",null]'])
-async def test_unreadable_part_is_refused_before_anything_is_written(
+async def test_row_13_unreadable_part_is_refused_before_anything_is_written(
     client: Client, sessions: RedisSessionStore, keys: Keys, poison: bytes
 ) -> None:
     session_id = (await sessions.add(new_session())).session_id
@@ -368,6 +376,25 @@ async def test_unreadable_part_is_refused_before_anything_is_written(
         assert result.code == "record_unreadable"
 
     assert await _dump(client, *keys.all(session_id)) == before
+
+
+async def test_row_13_a_script_that_redis_ends_for_its_memory_has_written_nothing(
+    impatient: Client, store: RedisSessionStore
+) -> None:
+    """A script refused for lack of memory is refused before its first line, by its flags."""
+    session = await store.add(new_session())
+    keys = Keys("gw")
+    await impatient.command("CONFIG", "SET", "maxmemory", 1)
+    before = await _dump(impatient)
+    restored = new_session()
+    with pytest.raises(Unavailable):
+        await store.add(restored, event_for(restored, EventType.CREATED), parts=PARTS)
+    assert await _dump(impatient) == before
+    # What is under way is never refused halfway: all of it is written.
+    await store.add_parts(session.session_id, [part(n) for n in range(1, 1001)])
+    found = await store.get(session.session_id)
+    assert found.progress.received_parts == 1000
+    assert await impatient.command("HLEN", keys.parts(session.session_id)) == 1000
 
 
 async def test_leftovers_of_a_lost_session_do_not_come_back_with_it(
