@@ -76,7 +76,7 @@ class Freezer:
             wrong = {*await _wrong_sizes(plan, known.parts.parts), *known.wrong_size}
             lacking = sorted({*missing(plan, have), *wrong})
             if lacking:
-                raise _parts_missing(lacking, wrong, known.changed)
+                raise _parts_missing(plan, lacking, wrong, known.changed)
             after, event = advance(
                 session,
                 Trigger.COMPLETE,
@@ -177,12 +177,19 @@ async def _wrong_sizes(plan: PartPlan, parts: Sequence[Part]) -> set[int]:
 
 
 def _parts_missing(
-    lacking: Sequence[int], wrong_size: set[int], changed: Sequence[int]
+    plan: PartPlan, lacking: Sequence[int], wrong_size: set[int], changed: Sequence[int]
 ) -> Conflict:
+    count = f"{len(lacking)} part{'s are' if len(lacking) > 1 else ' is'}"
+    hint = "Send these parts, then complete again."
+    if wrong_size:
+        hint += (
+            f" Of {plan.size} bytes, every part has {plan.part_size}, but the last, number "
+            f"{plan.last_number}, which has {plan.part_length(plan.last_number)}."
+        )
     return Conflict(
-        f"{len(lacking)} parts are missing.",
+        f"{count} missing{' or stored with another length' if wrong_size else ''}.",
         code="parts_missing",
-        hint="Send these parts, then complete again.",
+        hint=hint,
         details={
             "missing": format_ranges(lacking),
             "wrong_size": format_ranges(wrong_size),
