@@ -29,6 +29,7 @@ class Command:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
+        self.pid = process.pid
 
     async def kill(self) -> None:
         """SIGKILL it, and wait for its end."""
@@ -63,6 +64,7 @@ class Deployment:
     ) -> None:
         self.proxy = proxy
         self.valkey = valkey
+        self.bucket = bucket
         self._home = home
         self._environment = {
             **os.environ,
