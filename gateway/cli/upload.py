@@ -22,7 +22,7 @@ from gateway.cli.remote import (
     tell,
 )
 from gateway.client import GatewayClient, Uploader, UploadOptions, UploadReceipt
-from gateway.client.uploader import MAX_PARALLEL
+from gateway.client.options import MAX_PARALLEL
 from gateway.errors import GatewayError
 
 # After these, the next file would fare no better.
