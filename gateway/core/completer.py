@@ -24,7 +24,7 @@ from gateway.core.ports import (
     Sidecars,
     Storage,
 )
-from gateway.core.reconciler import Reconciler, is_stamped
+from gateway.core.reconciler import Reconciler, is_stamped, recorded
 from gateway.core.verifier import verify
 from gateway.errors import (
     Conflict,
@@ -130,7 +130,8 @@ class Completer:
                     if ours:
                         interrupted = True
                         last_try = lost + 1 >= self._options.lost_after
-                        await self._advance(session_id, limit, last_try=last_try)
+                        with recorded():
+                            await self._advance(session_id, limit, last_try=last_try)
                         interrupted = False
                         pause, lost = self._options.first_pause, 0
                         continue

@@ -99,6 +99,19 @@ async def test_a_completion_lost_while_it_is_waited_for_is_answered(stack: Stack
     assert done.state is State.COMPLETED
 
 
+async def test_a_completion_goes_on_when_redis_forgets_it_on_the_way(stack: Stack) -> None:
+    session, _ = await uploaded(stack)
+
+    async def forget(complete: Any, *args: Any, **kwargs: Any) -> Any:
+        stored = await complete(*args, **kwargs)
+        await stack.empty_redis()
+        return stored
+
+    stack.reconnect(storage=Around(stack.ports.storage, complete=forget))
+    done = await stack.core.service.complete(ALICE, session.session_id, wait=30)
+    assert done.state is State.COMPLETED
+
+
 async def test_a_session_that_never_was_stays_unknown(stack: Stack) -> None:
     with pytest.raises(SessionNotFound):
         await stack.core.service.complete(ALICE, "0" * 32)
