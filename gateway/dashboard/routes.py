@@ -93,7 +93,7 @@ def routes(options: DashboardOptions) -> list[web.RouteDef]:
     return [
         _get("/", get_page, name="upload-page"),
         _get("/docs", get_docs, name="docs"),
-        _get("/static/{path:.+}", get_static, name="static"),
+        _get("/static/{path:(?s:.+)}", get_static, name="static"),
     ]
 
 

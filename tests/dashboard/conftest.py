@@ -9,7 +9,8 @@ import minio
 import pytest
 import pytest_asyncio
 from botocore.config import Config
-from dashboard.upload_page import ELSEWHERE, UploadPage
+from dashboard.elsewhere import NAMES, HostPage, Site
+from dashboard.upload_page import UploadPage
 from deployment import Deployment, deployment
 from playwright.async_api import Browser, BrowserContext, async_playwright
 from servers import S3Target, remove_bucket
@@ -23,8 +24,7 @@ FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    # A name that is not localhost, and so without the browser's own cryptography on plain http.
-    "--host-resolver-rules=MAP elsewhere.test 127.0.0.1",
+    f"--host-resolver-rules={', '.join(f'MAP {name} 127.0.0.1' for name in NAMES)}",
 )
 BUCKET = "test-dashboard"
 
@@ -38,14 +38,21 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 @pytest_asyncio.fixture(scope="session")
+async def site() -> AsyncIterator[Site]:
+    """Start somebody else's web server."""
+    async with Site().running() as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="session")
 async def deployed(
-    s3: S3Target, oracle: minio.Minio, tmp_path_factory: pytest.TempPathFactory
+    s3: S3Target, oracle: minio.Minio, tmp_path_factory: pytest.TempPathFactory, site: Site
 ) -> AsyncIterator[Deployment]:
     """Start one gateway for all these tests, with a bucket that lets browsers in."""
     await asyncio.to_thread(oracle.make_bucket, BUCKET)
     await asyncio.to_thread(_allow_browsers, s3, BUCKET)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GW_CORS_ORIGINS", ELSEWHERE)
+        patch.setenv("GW_CORS_ORIGINS", site.origin)
         async with deployment(s3, BUCKET, tmp_path_factory.mktemp("gateway")) as running:
             yield running
     await asyncio.to_thread(remove_bucket, oracle, BUCKET)
@@ -57,6 +64,7 @@ async def context(browser: Browser, deployed: Deployment) -> AsyncIterator[Brows
     context = await browser.new_context()
     yield context
     await context.close()
+    deployed.proxy.clear()
     deployed.proxy.release()
 
 
@@ -65,6 +73,17 @@ async def upload_page(context: BrowserContext, deployed: Deployment) -> AsyncIte
     """Open the upload page with the token, as the link of `gateway dev` does."""
     page = UploadPage(await context.new_page(), deployed)
     await page.open()
+    yield page
+    assert page.accidents == []
+
+
+@pytest_asyncio.fixture
+async def elsewhere(
+    context: BrowserContext, deployed: Deployment, site: Site
+) -> AsyncIterator[HostPage]:
+    """Open a page of another origin that imports the library."""
+    page = HostPage(await context.new_page(), deployed, site)
+    await page.visit()
     yield page
     assert page.accidents == []
 

@@ -17,9 +17,6 @@ PART = 8 * MIB
 PART_URLS = re.compile(r"[?&]partNumber=")
 # A whole upload on a busy machine with two cores.
 PATIENCE_MS = 60_000
-# Another origin, which the gateway under test lets in; the browser is told where it is.
-ELSEWHERE_PORT = 18_473
-ELSEWHERE = f"http://elsewhere.test:{ELSEWHERE_PORT}"
 
 
 class UploadPage:

@@ -1,4 +1,11 @@
-/** Types of the browser library `uploader.js`; see there for what each thing does. */
+/**
+ * Types of the browser library `uploader.js`.
+ *
+ * TypeScript fetches no types from an address. Keep a copy of this file beside your sources, and
+ * tell your `tsconfig.json` that it belongs to the address which you import:
+ *
+ *     "paths": { "https://gateway.example.com/static/uploader.js": ["./uploader.d.ts"] }
+ */
 
 export type UploadState =
   | "queued"
@@ -62,6 +69,8 @@ export interface Progress {
   sent: number;
   /** Bytes stored, and the same as in the file. */
   stored: number;
+  /** What of the file is sent, 0 to 1; an empty file is either not sent or completed. */
+  fraction: number;
   /** Bytes a second, or null while unknown. */
   speed: number | null;
   secondsLeft: number | null;
@@ -84,21 +93,30 @@ export interface UploadEventMap {
   done: CustomEvent<Session>;
 }
 
-export interface Upload extends EventTarget {
+/** One file on its way. Made by `Uploader.upload()`. */
+export class Upload extends EventTarget {
+  private constructor();
   readonly file: File;
   readonly state: UploadState;
+  /** Why nothing moves just now, though it goes on by itself. */
   readonly trouble: UploadError | null;
+  /** Why it failed. */
   readonly error: UploadError | null;
+  /** The session as the gateway last showed it. */
   readonly session: Session | null;
   readonly progress: Progress;
   /** Whether an earlier try was found and is being continued. */
   readonly resumed: boolean;
+  /** What the gateway knows this file by; null until it is computed. */
   readonly fingerprint: string | null;
   /** Stops at once; what is stored stays. Without effect once all bytes are sent. */
   pause(): void;
   /** Goes on after pause() or an error. */
   resume(): void;
-  /** Gives the upload up and has its parts deleted. */
+  /**
+   * Gives the upload up and has its parts deleted. Settled when the gateway has answered: the state
+   * is then `aborted`, or `failed` when another client has completed it before.
+   */
   abort(): Promise<void>;
   /** Ends all waiting between attempts. */
   retryNow(): void;
@@ -107,9 +125,19 @@ export interface Upload extends EventTarget {
     listener: (event: UploadEventMap[K]) => void,
     options?: boolean | AddEventListenerOptions,
   ): void;
+  addEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject | null,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
   removeEventListener<K extends keyof UploadEventMap>(
     type: K,
     listener: (event: UploadEventMap[K]) => void,
+    options?: boolean | EventListenerOptions,
+  ): void;
+  removeEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject | null,
     options?: boolean | EventListenerOptions,
   ): void;
 }
@@ -117,7 +145,11 @@ export interface Upload extends EventTarget {
 export interface UploaderOptions {
   /** The gateway's address; by default the one this module came from. */
   server?: string | URL;
-  /** The bearer token, or null; asked again when the gateway refuses the token `rejected`. */
+  /**
+   * The bearer token, or null. Asked when it is first needed, and again when the gateway refuses
+   * the token `rejected`. If it throws, it is asked again later; if it gives null or the same token
+   * again, the upload fails with a 401.
+   */
   getToken?: (why: { rejected: string | null }) => string | null | Promise<string | null>;
   /** At most so many parts at once, 1 to 8, over all uploads; 6 by default. */
   parallel?: number;
@@ -134,26 +166,103 @@ export interface UploadOptions {
   create?: Record<string, unknown>;
 }
 
+export interface CallOptions {
+  signal?: AbortSignal;
+  /** No second attempt; without it, a call is tried until it gets an answer. */
+  once?: boolean;
+}
+
 /** Calls to the gateway with the uploader's token. Each throws UploadError. */
-export interface Api {
-  find(query?: {
-    fingerprint?: string;
-    state?: string;
-    cursor?: string | null;
-    limit?: number;
-  }): Promise<{ uploads: Session[]; next_cursor: string | null }>;
-  status(sessionId: string): Promise<Session>;
-  abort(sessionId: string): Promise<unknown>;
-  content(sessionId: string): Promise<{ url: string; expires_at: string; filename: string }>;
+export class Api {
+  constructor(server: string | URL, getToken: NonNullable<UploaderOptions["getToken"]>);
+  /** The gateway's clock minus this machine's, in milliseconds, as its last answer had it. */
+  clockOffset: number;
+  /** One's own sessions, newest first. */
+  find(
+    query?: { fingerprint?: string; state?: string; cursor?: string | null; limit?: number },
+    options?: CallOptions,
+  ): Promise<{ uploads: Session[]; next_cursor: string | null }>;
+  status(sessionId: string, options?: CallOptions): Promise<Session>;
+  create(
+    body: { filename: string; size: number | null; [field: string]: unknown },
+    idempotencyKey: string,
+    options?: CallOptions,
+  ): Promise<Session>;
+  /** What is stored, by part number. */
+  parts(
+    sessionId: string,
+    query?: { cursor?: number | null; limit?: number },
+    options?: CallOptions,
+  ): Promise<{
+    parts: { part_number: number; size: number; etag: string; checksum: string | null }[];
+    next_cursor: number | null;
+  }>;
+  sign(
+    sessionId: string,
+    parts: { part_number: number; checksum?: string; size?: number; replace?: boolean }[],
+    /** Life of the addresses in seconds; null is the gateway's choice. */
+    expiresIn: number | null,
+    options?: CallOptions,
+  ): Promise<{
+    parts: {
+      part_number: number;
+      url: string;
+      method: string;
+      headers: Record<string, string>;
+      size: number;
+      expires_at: string;
+    }[];
+    server_time: string;
+  }>;
+  acknowledge(
+    sessionId: string,
+    parts: { part_number: number; etag: string; checksum?: string }[],
+    options?: CallOptions,
+  ): Promise<unknown>;
+  /** Tells how many bytes of which part are on their way. */
+  progress(
+    sessionId: string,
+    inFlight: Record<number, number>,
+    options?: CallOptions,
+  ): Promise<unknown>;
+  complete(
+    sessionId: string,
+    parts: { part_number: number; etag: string; checksum?: string }[],
+    options?: CallOptions,
+  ): Promise<Session>;
+  abort(sessionId: string, options?: CallOptions): Promise<unknown>;
+  /** Where to download a completed upload, for a short time and without a token. */
+  content(
+    sessionId: string,
+    options?: CallOptions,
+  ): Promise<{
+    url: string;
+    expires_at: string;
+    filename: string;
+    size: number;
+    content_type: string;
+    checksums: Record<string, string>;
+  }>;
+  /** Any other call of the gateway's API, by its path without the first slash. */
+  call(
+    method: string,
+    path: string,
+    options?: CallOptions & {
+      query?: Record<string, string | number | null | undefined>;
+      body?: object;
+      headers?: Record<string, string>;
+    },
+  ): Promise<unknown>;
 }
 
 export class Uploader {
   constructor(options?: UploaderOptions);
   readonly api: Api;
-  readonly uploads: Upload[];
+  /** All uploads, in the order in which they were given, until they are removed. */
+  readonly uploads: readonly Upload[];
   /** Starts to upload a file, or goes on with an earlier try of the same file. */
   upload(file: File, options?: UploadOptions): Upload;
-  /** Forgets an upload that is over. */
+  /** Forgets an upload; one that is still on its way is paused. */
   remove(upload: Upload): void;
   /** Pauses everything and lets the worker go. */
   close(): void;

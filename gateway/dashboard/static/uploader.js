@@ -4,7 +4,7 @@
  *     import { Uploader } from "https://gateway.example/static/uploader.js";
  *     const uploader = new Uploader({ getToken: () => myToken });
  *     const upload = uploader.upload(file);
- *     upload.addEventListener("progress", ({ detail }) => show(detail.sent / detail.total));
+ *     upload.addEventListener("progress", ({ detail }) => show(detail.fraction));
  *     upload.addEventListener("done", ({ detail }) => console.log(detail.object));
  *     upload.addEventListener("error", ({ detail }) => console.error(detail.code, detail.hint));
  *
@@ -13,21 +13,30 @@
  */
 
 import { Api } from "./uploader/api.js";
+import { Delivery } from "./uploader/delivery.js";
 import { Digester } from "./uploader/digester.js";
 import { UploadError } from "./uploader/errors.js";
 import { Flow } from "./uploader/flow.js";
 import { Upload } from "./uploader/upload.js";
+import { Bell } from "./uploader/waiting.js";
 
 export { Api, Upload, UploadError };
 
 const PARALLEL = { least: 1, most: 8, usual: 6 };
+/**
+ * How many uploads may be in a stage before the next one starts. A call that completes holds one of
+ * the browser's six connections to the gateway for up to ten seconds; following costs a call in a
+ * second and a half.
+ */
+const STAGES = { completing: 3, following: 16 };
 
 export class Uploader {
   #queue = [];
-  #running = new Set();
+  #deliveries = new Map();
+  #stages = new Map();
   #claims = new Map();
   #context;
-  #simultaneous;
+  #most;
   #onNetwork;
   #onHide;
 
@@ -40,8 +49,9 @@ export class Uploader {
    * @param {{server?: string | URL, getToken?: Function, parallel?: number,
    *   simultaneous?: number}} options
    *   `server`: the gateway's address; by default the one this module came from.
-   *   `getToken({rejected})`: the bearer token, or null; may be async. Asked again when the gateway
-   *   refuses the token `rejected`.
+   *   `getToken({rejected})`: the bearer token, or null; may be async. Asked when it is first
+   *   needed, and again when the gateway refuses the token `rejected`. If it throws, it is asked
+   *   again later; if it gives null or the same token again, the upload fails with a 401.
    *   `parallel`: at most so many parts at once, 1 to 8, over all uploads.
    *   `simultaneous`: at most so many files at once; the others wait their turn.
    */
@@ -55,21 +65,23 @@ export class Uploader {
       throw new RangeError(`parallel must be ${PARALLEL.least} to ${PARALLEL.most}.`);
     }
     if (!(simultaneous >= 1)) throw new RangeError("simultaneous must be at least 1.");
-    this.api = new Api(server, getToken);
-    this.#simultaneous = simultaneous;
+    const bell = new Bell();
+    this.api = new Api(server, getToken, bell);
+    this.#most = { ...STAGES, sending: simultaneous };
     this.#context = {
       api: this.api,
+      bell,
       flow: new Flow(Math.floor(parallel)),
       digester: new Digester(),
-      enqueue: (upload) => this.#enqueue(upload),
-      release: (upload) => this.#release(upload),
-      yieldTurn: (upload) => this.#yieldTurn(upload),
-      claim: (upload) => this.#claim(upload),
+      enqueue: (delivery) => this.#enqueue(delivery),
+      enter: (delivery, stage) => this.#enter(delivery, stage),
+      release: (delivery) => this.#release(delivery),
+      claim: (delivery) => this.#claim(delivery),
     };
     this.#onNetwork = ({ type }) => {
-      for (const upload of this.uploads) upload.networkChanged(type === "online");
+      for (const delivery of this.#deliveries.values()) delivery.networkChanged(type === "online");
     };
-    this.#onHide = () => this.uploads.forEach((upload) => upload.pageHidden());
+    this.#onHide = () => this.#deliveries.forEach((delivery) => delivery.pageHidden());
     globalThis.addEventListener?.("online", this.#onNetwork);
     globalThis.addEventListener?.("offline", this.#onNetwork);
     globalThis.addEventListener?.("pagehide", this.#onHide);
@@ -87,14 +99,18 @@ export class Uploader {
    */
   upload(file, options = {}) {
     if (!(file instanceof Blob)) throw new TypeError("upload() takes a File.");
-    const upload = new Upload(file, options, this.#context);
+    const delivery = new Delivery(file, options, this.#context);
+    const { upload } = delivery;
+    this.#deliveries.set(upload, delivery);
     this.uploads.push(upload);
-    this.#enqueue(upload);
+    this.#enqueue(delivery);
     return upload;
   }
 
-  /** Forgets an upload that is over. */
+  /** Forgets an upload; one that is still on its way is paused. */
   remove(upload) {
+    upload.pause();
+    this.#deliveries.delete(upload);
     this.uploads = this.uploads.filter((other) => other !== upload);
   }
 
@@ -107,38 +123,50 @@ export class Uploader {
     this.#context.digester.close();
   }
 
-  #enqueue(upload) {
-    this.#queue.push(upload);
-    // Afterwards, so that whoever called upload() can listen before anything happens.
-    queueMicrotask(() => this.#startNext());
+  #enqueue(delivery) {
+    this.#queue.push(delivery);
+    this.#startSoon();
   }
 
-  #startNext() {
-    while (this.#running.size < this.#simultaneous && this.#queue.length > 0) {
-      const upload = this.#queue.shift();
-      this.#running.add(upload);
-      upload.start();
-    }
+  /** Afterwards, so that whoever called upload() can listen before anything happens. */
+  #startSoon() {
+    queueMicrotask(() => {
+      while (this.#queue.length > 0 && this.#hasTurn()) {
+        const delivery = this.#queue.shift();
+        this.#stages.set(delivery, "sending");
+        delivery.start();
+      }
+    });
   }
 
-  #release(upload) {
-    this.#queue = this.#queue.filter((other) => other !== upload);
-    if (this.#claims.get(upload.fingerprint) === upload) this.#claims.delete(upload.fingerprint);
-    this.#yieldTurn(upload);
+  #hasTurn() {
+    const count = { sending: 0, completing: 0, following: 0 };
+    for (const stage of this.#stages.values()) count[stage] += 1;
+    return Object.entries(count).every(([stage, number]) => number < this.#most[stage]);
   }
 
-  /** All bytes are sent: the next file need not wait for the verification of this one. */
-  #yieldTurn(upload) {
-    this.#running.delete(upload);
-    queueMicrotask(() => this.#startNext());
+  /** All bytes are sent, say: the next file need not wait for the verification of this one. */
+  #enter(delivery, stage) {
+    // One that was released meanwhile must not take its turn back.
+    if (!this.#stages.has(delivery)) return;
+    this.#stages.set(delivery, stage);
+    this.#startSoon();
+  }
+
+  #release(delivery) {
+    this.#queue = this.#queue.filter((other) => other !== delivery);
+    const { fingerprint } = delivery;
+    if (this.#claims.get(fingerprint) === delivery) this.#claims.delete(fingerprint);
+    this.#stages.delete(delivery);
+    this.#startSoon();
   }
 
   /** The same file twice at once would race with itself for the same session. */
-  #claim(upload) {
-    const holder = this.#claims.get(upload.fingerprint);
-    if (holder && holder !== upload) {
+  #claim(delivery) {
+    const holder = this.#claims.get(delivery.fingerprint);
+    if (holder && holder !== delivery) {
       throw new UploadError("already_uploading", "This file is being uploaded already.");
     }
-    this.#claims.set(upload.fingerprint, upload);
+    this.#claims.set(delivery.fingerprint, delivery);
   }
 }

@@ -22,7 +22,10 @@ export function callSection(call, api) {
     ),
     element("h3", { id: title }, element("a", { class: "anchor", href: `#${call.id}` }, call.summary)),
     ...(call.description === call.summary ? [] : paragraphs(call.description)),
-    ...call.samples.map(({ source }) => codeBlock(source, `curl: ${call.summary}`)),
+    ...call.samples.flatMap(({ label, source }) => [
+      label === "curl" ? null : element("h4", {}, label),
+      codeBlock(source, `${label}: ${call.summary}`),
+    ]).filter(Boolean),
     parameters(call, api),
     body(call, api),
     answers(call, api),

@@ -7,32 +7,41 @@
  */
 
 import { UploadError } from "./errors.js";
-import { Backoff, Bell } from "./waiting.js";
+import { gatewayTrouble } from "./reachability.js";
+import { Backoff, Bell, withLimit } from "./waiting.js";
 
 /** In ms: how long one attempt may take, unless a call says otherwise. */
 const TIMEOUT = 30_000;
 /** How often a 500, which the gateway calls its own mistake, is tried before it is believed. */
 const MISTAKES = 5;
+/** The longest that an answer's Retry-After is obeyed, in ms. */
+const LONGEST_DELAY = 300_000;
 const PASSING = new Set([408, 425, 429, 500, 502, 503, 504, 507]);
 
 export class Api {
   #server;
   #getToken;
+  /** Undefined until it was asked for. */
   #token;
-  /** Ring it to end all delays between attempts at once. */
-  bell = new Bell();
+  #rejected = null;
+  #asking = null;
+  #answered = false;
+  #bell;
   /** The gateway's clock minus ours, in ms, as its last answer had it. */
   clockOffset = 0;
 
   /**
    * @param {string | URL} server the gateway's address, with its path if it has one
    * @param {(why: {rejected: string | null}) => string | null | Promise<string | null>} getToken
-   *   asked before the first call, and again when the gateway refuses the token `rejected`
+   *   asked before the first call, and again when the gateway refuses the token `rejected`; null
+   *   or the same token again ends the call with a 401, while a failure counts as a passing one
+   * @param {Bell} bell rings to end all delays between attempts at once
    */
-  constructor(server, getToken) {
+  constructor(server, getToken, bell = new Bell()) {
     const url = new URL(server, globalThis.location?.href);
     this.#server = url.href.endsWith("/") ? url.href : `${url.href}/`;
     this.#getToken = getToken;
+    this.#bell = bell;
   }
 
   create(body, idempotencyKey, options) {
@@ -55,8 +64,10 @@ export class Api {
     return this.call("GET", `uploads/${id}/parts`, { query, ...options });
   }
 
-  sign(id, parts, options) {
-    return this.call("POST", `uploads/${id}/parts/sign`, { body: { parts }, ...options });
+  /** @param {number | null} expiresIn the addresses' life in seconds; null: the gateway's choice */
+  sign(id, parts, expiresIn, options) {
+    const body = { parts, ...(expiresIn !== null && { expires_in: expiresIn }) };
+    return this.call("POST", `uploads/${id}/parts/sign`, { body, ...options });
   }
 
   acknowledge(id, parts, options) {
@@ -111,67 +122,77 @@ export class Api {
         signal?.throwIfAborted();
         if (once || !(error instanceof UploadError) || !error.retryable) throw error;
         if (error.status === 500 && attempt >= MISTAKES) throw error;
-        const delay = Math.max(backoff.next(), (error.retryAfter ?? 0) * 1000);
+        const suggested = Math.min(LONGEST_DELAY, (error.retryAfter ?? 0) * 1000);
+        const delay = Math.max(backoff.next(), suggested);
         onTrouble?.(error);
-        await this.bell.wait({ limit: delay, signal });
+        await this.#bell.wait({ limit: delay, signal });
       }
     }
   }
 
   async #authorized(method, url, request) {
-    this.#token ??= (await this.#getToken({ rejected: null })) ?? null;
-    const used = this.#token;
+    const used = this.#token === undefined ? await this.#ask(this.#rejected) : this.#token;
     try {
-      return await this.#attempt(method, url, request);
+      return await this.#attempt(method, url, used, request);
     } catch (error) {
       if (error.status !== 401) throw error;
       // Another call may have brought a new token while this one was on its way.
-      if (this.#token === used) this.#token = (await this.#getToken({ rejected: used })) ?? null;
-      if (this.#token === used) {
-        this.#token = undefined;
-        throw error;
+      const fresh = this.#token === used ? await this.#ask(used) : this.#token;
+      if (fresh !== used && fresh !== undefined) {
+        return await this.#attempt(method, url, fresh, request);
       }
-      return this.#attempt(method, url, request);
+      this.#rejected = used;
+      this.#token = undefined;
+      throw error;
     }
   }
 
-  async #attempt(method, url, { body, headers, timeout = TIMEOUT, keepalive = false, signal }) {
-    const limit = new AbortController();
-    const timer = setTimeout(() => limit.abort(), timeout);
-    const onAbort = () => limit.abort();
-    signal?.addEventListener("abort", onAbort);
+  /** Asks the page for a token: once, however many calls are waiting for it. */
+  #ask(rejected) {
+    this.#asking ??= this.#askPage(rejected).finally(() => {
+      this.#asking = null;
+    });
+    return this.#asking;
+  }
+
+  async #askPage(rejected) {
     try {
-      signal?.throwIfAborted();
-      const sent = performance.now();
-      const response = await fetch(url, {
-        method,
-        headers: {
-          Accept: "application/json",
-          ...(body && { "Content-Type": "application/json" }),
-          ...(this.#token && { Authorization: `Bearer ${this.#token}` }),
-          ...headers,
-        },
-        body: body && JSON.stringify(body),
-        cache: "no-store",
-        credentials: "omit",
-        referrerPolicy: "no-referrer",
-        keepalive,
-        signal: limit.signal,
+      this.#token = (await this.#getToken({ rejected })) ?? null;
+    } catch (cause) {
+      const hint = `getToken() failed: ${cause?.message ?? cause}`;
+      const rest = { hint, retryable: true, cause };
+      throw new UploadError("token_unavailable", "The page could not get a token.", rest);
+    }
+    return this.#token;
+  }
+
+  async #attempt(method, url, token, { body, headers, timeout = TIMEOUT, keepalive, signal }) {
+    const options = {
+      method,
+      headers: {
+        Accept: "application/json",
+        ...(body && { "Content-Type": "application/json" }),
+        ...(token && { Authorization: `Bearer ${token}` }),
+        ...headers,
+      },
+      body: body && JSON.stringify(body),
+      cache: "no-store",
+      credentials: "omit",
+      referrerPolicy: "no-referrer",
+      keepalive: keepalive ?? false,
+    };
+    try {
+      return await withLimit(timeout, signal, async (limit) => {
+        const sent = performance.now();
+        const response = await fetch(url, { ...options, signal: limit });
+        this.#answered = true;
+        this.#learnClock(response, performance.now() - sent);
+        return read(response);
       });
-      this.#learnClock(response, performance.now() - sent);
-      return await read(response);
-    } catch (error) {
+    } catch (cause) {
       signal?.throwIfAborted();
-      if (error instanceof UploadError) throw error;
-      const offline = globalThis.navigator?.onLine === false;
-      throw new UploadError(
-        offline ? "offline" : "gateway_unreachable",
-        offline ? "This device is offline." : "The gateway does not answer.",
-        { retryable: true, cause: error },
-      );
-    } finally {
-      clearTimeout(timer);
-      signal?.removeEventListener("abort", onAbort);
+      if (cause instanceof UploadError) throw cause;
+      throw await gatewayTrouble(this.#server, { answered: this.#answered, cause, signal });
     }
   }
 

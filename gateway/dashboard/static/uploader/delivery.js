@@ -2,9 +2,8 @@
  * One file on its way: finds or creates its session, has its parts sent, completes, follows the
  * verification.
  *
- * States: `queued`, `preparing`, `uploading`, `completing`, `verifying`, `completed`, `paused`,
- * `failed`, `aborting`, `aborted`. What is only in the way for now is `trouble`, not a state.
- * The file is longer than others so that everything that changes a state is in one place.
+ * The Upload is what a page sees of it. What is only in the way for now is `trouble`, not a state.
+ * The file is long so that everything that changes a state is in one place.
  */
 
 import { combine } from "./checksums.js";
@@ -13,7 +12,9 @@ import { asUploadError, ended, gone, UploadError } from "./errors.js";
 import { fingerprint } from "./fingerprint.js";
 import { parseRanges, planParts } from "./parts.js";
 import { Rate } from "./rate.js";
+import { offline } from "./reachability.js";
 import { Sending, SessionClosed } from "./sending.js";
+import { Upload } from "./upload.js";
 
 /** How often completion may send us back for parts before a person is asked. */
 const ROUNDS = 6;
@@ -29,32 +30,35 @@ const PAUSABLE = new Set(["queued", "preparing", "uploading"]);
 /** Errors after which going on means a new session. */
 const LOST = new Set(["session_gone", "session_not_found", "corrupt", "content_differs"]);
 
-export class Upload extends EventTarget {
+export class Delivery {
   #context;
   #options;
   #run = null;
   #sending = null;
   #idempotencyKey = null;
   #asked = false;
-  #rate = new Rate();
   #most = 0;
   #lastEvent = 0;
   #verified = null;
   #troubles = { device: null, gateway: null, store: null };
 
-  /** The session as the gateway last showed it, or null. */
+  // What the Upload shows; see there.
   session = null;
   state = "queued";
-  /** Why it failed (UploadError), else null. */
   error = null;
-  /** Whether an earlier try was found and is being continued. */
   resumed = false;
   fingerprint = null;
-  parts = [];
+  upload = new Upload(this);
 
-  /** Made by Uploader.upload(). */
+  parts = [];
+  rate = new Rate();
+
+  /**
+   * @param {File} file
+   * @param {object} options those of Uploader.upload()
+   * @param {object} context what it shares with the other deliveries of its Uploader
+   */
   constructor(file, options, context) {
-    super();
     this.file = file;
     this.#options = options;
     this.#context = context;
@@ -62,28 +66,25 @@ export class Upload extends EventTarget {
     this.flow = context.flow;
   }
 
-  /**
-   * `sent` counts what is stored and on its way, and never falls; `stored` only what is stored with
-   * the bytes of this file; `speed` (bytes/s) and `secondsLeft` are null while unknown;
-   * `verified` is the fraction read back while verifying, else null.
-   */
   get progress() {
     const total = this.file.size;
-    const stored = this.parts.reduce((sum, part) => sum + (part.settled ? part.size : 0), 0);
+    const settled = this.parts.reduce((sum, part) => sum + (part.settled ? part.size : 0), 0);
+    const stored = this.state === "completed" ? total : settled;
     this.#most = Math.max(this.#most, stored + (this.#sending?.bytesInFlight ?? 0));
-    const speed = this.state === "uploading" && !this.trouble ? this.#rate.perSecond : null;
+    const speed = this.state === "uploading" && !this.trouble ? this.rate.perSecond : null;
     const sent = Math.min(total, this.#most);
+    const whole = this.state === "completed" ? 1 : 0;
     return {
       total,
       sent,
       stored,
+      fraction: total > 0 ? sent / total : whole,
       speed,
       secondsLeft: speed ? (total - sent) / speed : null,
       verified: this.#verified,
     };
   }
 
-  /** Stops at once; what is stored stays. Without effect once all bytes are sent. */
   pause() {
     if (!PAUSABLE.has(this.state)) return;
     const sending = this.#sending;
@@ -93,7 +94,6 @@ export class Upload extends EventTarget {
     this.#report({});
   }
 
-  /** Goes on after pause() or an error. */
   resume() {
     if (this.state !== "paused" && this.state !== "failed") return;
     if (this.error && LOST.has(this.error.code)) this.#forget();
@@ -109,7 +109,7 @@ export class Upload extends EventTarget {
       this.setTrouble("device", null);
       this.retryNow();
     } else {
-      this.setTrouble("device", new UploadError("offline", "This device is offline."));
+      this.setTrouble("device", offline());
     }
   }
 
@@ -118,19 +118,12 @@ export class Upload extends EventTarget {
     if (this.#sending) this.#report({}, { keepalive: true });
   }
 
-  /** Ends all waiting between attempts, and attempts at which nothing moves. */
   retryNow() {
     this.#sending?.kick();
     this.flow.open();
-    this.api.bell.ring();
+    this.#context.bell.ring();
   }
 
-  /**
-   * Gives the upload up and has its parts deleted.
-   *
-   * @returns {Promise<void>} settled when the gateway has answered; the state is then `aborted`, or
-   *   `failed` when another client has completed it before
-   */
   async abort() {
     if (["aborting", "aborted", "completed"].includes(this.state)) return;
     this.#halt("aborting");
@@ -150,7 +143,7 @@ export class Upload extends EventTarget {
   async start() {
     const run = new AbortController();
     this.#run = run;
-    this.#rate.clear();
+    this.rate.clear();
     const tick = setInterval(() => this.#tick(), TICK);
     try {
       this.#setState("preparing");
@@ -212,6 +205,7 @@ export class Upload extends EventTarget {
   async #sendAll(signal) {
     let { session } = this;
     if (session.state === "open") {
+      this.#context.enter(this, "sending");
       this.#setState("uploading");
       this.#sending = new Sending(this);
       try {
@@ -221,8 +215,8 @@ export class Upload extends EventTarget {
       } finally {
         this.#sending = null;
       }
+      this.#context.enter(this, "completing");
       this.#setState("completing");
-      this.#context.yieldTurn(this);
       session = await this.#complete(signal);
     }
     return this.#follow(session, signal);
@@ -256,13 +250,14 @@ export class Upload extends EventTarget {
 
   async #follow(session, signal) {
     let seen = session;
+    this.#context.enter(this, "following");
     while (seen.state === "completing" || seen.state === "verifying") {
       this.session = seen;
       this.#verified = seen.state === "verifying" ? seen.fraction : null;
       this.#setState(seen.state);
       this.#emitProgress(true);
       const limit = seen.retryAfter ? seen.retryAfter * 1000 : POLL;
-      await this.api.bell.wait({ limit, signal });
+      await this.#context.bell.wait({ limit, signal });
       seen = await this.api.status(seen.session_id, this.callOptions(signal));
     }
     this.session = seen;
@@ -291,9 +286,11 @@ export class Upload extends EventTarget {
     this.session = session;
     this.#troubles = { device: null, gateway: null, store: null };
     this.#verified = null;
+    this.state = "completed";
     this.#emitProgress(true);
-    this.#setState("completed");
-    this.dispatchEvent(new CustomEvent("done", { detail: session }));
+    this.parts = [];
+    this.#notify();
+    this.upload.dispatchEvent(new CustomEvent("done", { detail: session }));
   }
 
   /** Computes a part's checksum, once; its MD5 too where only that can be compared. */
@@ -315,7 +312,7 @@ export class Upload extends EventTarget {
   }
 
   sent(bytes) {
-    this.#rate.add(bytes);
+    this.rate.add(bytes);
     // A store on this very machine is reached without any network.
     this.setTrouble("device", null);
     this.setTrouble("store", null);
@@ -337,7 +334,7 @@ export class Upload extends EventTarget {
     const before = this.trouble?.code;
     this.#troubles[side] = error;
     if (this.trouble?.code === before) return;
-    this.#rate.clear();
+    this.rate.clear();
     this.#notify();
   }
 
@@ -354,14 +351,14 @@ export class Upload extends EventTarget {
 
   #notify() {
     const { state, trouble, error } = this;
-    this.dispatchEvent(new CustomEvent("state", { detail: { state, trouble, error } }));
+    this.upload.dispatchEvent(new CustomEvent("state", { detail: { state, trouble, error } }));
   }
 
   #emitProgress(always) {
     const now = performance.now();
     if (!always && now - this.#lastEvent < EVENT_GAP) return;
     this.#lastEvent = now;
-    this.dispatchEvent(new CustomEvent("progress", { detail: this.progress }));
+    this.upload.dispatchEvent(new CustomEvent("progress", { detail: this.progress }));
   }
 
   #tick() {
@@ -390,7 +387,7 @@ export class Upload extends EventTarget {
     if (error.details?.session) this.session = error.details.session;
     this.#context.release(this);
     this.#setState("failed");
-    this.dispatchEvent(new CustomEvent("error", { detail: error }));
+    this.upload.dispatchEvent(new CustomEvent("error", { detail: error }));
   }
 
   #forget() {

@@ -13,20 +13,64 @@ const WORKER_URL = new URL("./digest-worker.js", import.meta.url);
 const START_LIMIT = 10_000;
 
 export class Digester {
-  #worker = null;
+  #starting = null;
   #waiting = new Map();
   #next = 0;
 
   /** As `digestBlob`. */
   async digest(blob, algorithm, { md5 = false } = {}) {
-    this.#worker ??= startWorker(({ data }) => this.#settle(data));
-    const worker = await this.#worker;
-    if (worker === null) return digestBlob(blob, algorithm, { md5 });
+    for (;;) {
+      this.#starting ??= this.#start();
+      const starting = this.#starting;
+      const worker = await starting;
+      if (this.#starting === null) throw closed();
+      // It may have died since it was asked for.
+      if (starting !== this.#starting) continue;
+      if (worker === null) return digestBlob(blob, algorithm, { md5 });
+      return this.#ask(worker, { blob, algorithm, md5 });
+    }
+  }
+
+  #ask(worker, task) {
     const id = (this.#next += 1);
     return new Promise((resolve, reject) => {
-      this.#waiting.set(id, { resolve, reject });
-      worker.postMessage({ id, blob, algorithm, md5 });
+      this.#waiting.set(id, { resolve, reject, task });
+      worker.postMessage({ id, ...task });
     });
+  }
+
+  /** Resolves with a worker that is running, or with null where none can be had. */
+  #start() {
+    const address = workerAddress();
+    const starting = new Promise((resolve) => {
+      let worker = null;
+      const giveUp = () => {
+        clearTimeout(timer);
+        worker?.terminate();
+        resolve(null);
+        // Nothing of a worker that was closed, and perhaps followed by another.
+        if (this.#starting === starting) this.#takeOver();
+      };
+      const timer = setTimeout(giveUp, START_LIMIT);
+      try {
+        worker = new Worker(address, { type: "module", name: "checksums" });
+      } catch {
+        queueMicrotask(giveUp);
+        return;
+      }
+      worker.addEventListener("error", giveUp);
+      worker.addEventListener("messageerror", giveUp);
+      worker.addEventListener("message", ({ data }) => {
+        if (!data.ready) {
+          this.#settle(data);
+          return;
+        }
+        clearTimeout(timer);
+        resolve(worker);
+      });
+    });
+    starting.then(() => URL.revokeObjectURL(address));
+    return starting;
   }
 
   #settle({ id, error, checksum, md5 }) {
@@ -36,49 +80,32 @@ export class Digester {
     else waiting?.resolve({ checksum, md5 });
   }
 
+  /** The worker is gone: what it was asked for is done here, and everything after it. */
+  #takeOver() {
+    this.#starting = Promise.resolve(null);
+    const left = [...this.#waiting.values()];
+    this.#waiting.clear();
+    for (const { resolve, task } of left) {
+      resolve(digestBlob(task.blob, task.algorithm, { md5: task.md5 }));
+    }
+  }
+
   close() {
-    this.#worker?.then((worker) => worker?.terminate());
-    this.#worker = null;
+    this.#starting?.then((worker) => worker?.terminate());
+    this.#starting = null;
     for (const { reject } of this.#waiting.values()) {
-      reject(new DOMException("The uploader was closed.", "AbortError"));
+      reject(closed());
     }
     this.#waiting.clear();
   }
 }
 
-/** Resolves with a worker that is running, or with null. */
-function startWorker(onMessage) {
-  return new Promise((resolve) => {
-    let worker;
-    const giveUp = () => {
-      worker?.terminate();
-      resolve(null);
-    };
-    const timer = setTimeout(giveUp, START_LIMIT);
-    try {
-      worker = new Worker(workerAddress(), { type: "module", name: "checksums" });
-    } catch {
-      clearTimeout(timer);
-      giveUp();
-      return;
-    }
-    worker.addEventListener("error", () => {
-      clearTimeout(timer);
-      giveUp();
-    });
-    worker.addEventListener("message", (event) => {
-      if (!event.data.ready) {
-        onMessage(event);
-        return;
-      }
-      clearTimeout(timer);
-      resolve(worker);
-    });
-  });
+function closed() {
+  return new DOMException("The uploader was closed.", "AbortError");
 }
 
 function workerAddress() {
-  if (WORKER_URL.origin === globalThis.location?.origin) return WORKER_URL;
+  if (WORKER_URL.origin === globalThis.location?.origin) return WORKER_URL.href;
   const source = `import ${JSON.stringify(WORKER_URL.href)};`;
   return URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
 }

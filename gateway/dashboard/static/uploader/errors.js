@@ -2,8 +2,10 @@
 
 /**
  * An error with a stable code: one of the gateway's own, or one of these, found here:
- * `file_changed`, `already_uploading`, `part_damaged`, `store_refused`, `content_differs`,
- * `not_a_gateway`, `unexpected`.
+ * `file_changed`, `already_uploading`, `part_damaged`, `store_refused`, `etag_hidden`,
+ * `content_differs`, `not_a_gateway`, `unexpected`. Only as trouble, which passes: `offline`,
+ * `gateway_unreachable`, `gateway_blocked`, `token_unavailable`, `store_unreachable`,
+ * `store_blocked`, `store_busy`, `storage_full`.
  */
 export class UploadError extends Error {
   /**

@@ -1,10 +1,11 @@
 /**
- * How many parts may be on the way at once, and when the next may start.
+ * How many parts may be on the way at once, whose turn it is, and when the next may start.
  *
  * Additive increase, multiplicative decrease: one more after each full round of successes, half
  * after an error. After an error nothing starts until a jittered delay is over; many parts failing
  * over one cause count as one failure. All uploads of an Uploader share one Flow, since they share
- * the line, and the browser opens no more than six connections to a host anyway (HTTP/1.1).
+ * the line, and the browser opens no more than six connections to a host anyway (HTTP/1.1). A place
+ * goes to the upload that has the fewest, and of several to the one that was served longest ago.
  */
 
 import { Backoff, Bell } from "./waiting.js";
@@ -21,6 +22,8 @@ export class Flow {
   #successes = 0;
   #opensAt = 0;
   #lastFailure = -1;
+  #guests = new Map();
+  #served = 0;
 
   /** @param {number} most parts at once, from 1 */
   constructor(most) {
@@ -38,19 +41,56 @@ export class Flow {
     return Math.max(0, this.#opensAt - performance.now());
   }
 
-  /** Takes a place for one part; false when there is none now. Pair it with `leave`. */
-  enter() {
-    if (this.closedFor > 0 || this.#onTheWay >= this.#limit) return false;
-    this.#onTheWay += 1;
-    return true;
+  /** Whether a part could start now, whosever it is. */
+  get hasRoom() {
+    return this.closedFor === 0 && this.#onTheWay < this.#limit;
   }
 
-  leave() {
-    this.#onTheWay -= 1;
+  /** @param {object} guest who will ask for places, until `quit` */
+  join(guest) {
+    this.#guests.set(guest, { onTheWay: 0, servedAt: 0, hungry: false });
+  }
+
+  quit(guest) {
+    this.#guests.delete(guest);
     this.bell.ring();
   }
 
-  succeeded() {
+  /** Takes a place for one part; false when there is none now. Pair it with `leave`. */
+  enter(guest) {
+    const entry = this.#guests.get(guest);
+    if (!this.hasRoom || !this.#isNext(entry)) {
+      entry.hungry = true;
+      return false;
+    }
+    entry.hungry = false;
+    entry.onTheWay += 1;
+    entry.servedAt = this.#served += 1;
+    this.#onTheWay += 1;
+    // Others that were told to wait for this one have their turn in what is left.
+    if (this.hasRoom) this.bell.ring();
+    return true;
+  }
+
+  /** Has nothing to send just now: others need not wait for it. */
+  pass(guest) {
+    const entry = this.#guests.get(guest);
+    if (!entry.hungry) return;
+    entry.hungry = false;
+    this.bell.ring();
+  }
+
+  leave(guest) {
+    this.#onTheWay -= 1;
+    const entry = this.#guests.get(guest);
+    if (entry) entry.onTheWay -= 1;
+    this.bell.ring();
+  }
+
+  /** @param {number} startedAt when the attempt began, by performance.now() */
+  succeeded(startedAt) {
+    // One that began before the last failure says nothing about the line since then.
+    if (startedAt < this.#lastFailure) return;
     this.#backoff.reset();
     this.#opensAt = 0;
     this.#successes += 1;
@@ -73,5 +113,14 @@ export class Flow {
   open() {
     this.#opensAt = 0;
     this.bell.ring();
+  }
+
+  #isNext(entry) {
+    for (const other of this.#guests.values()) {
+      if (other === entry || !other.hungry) continue;
+      if (other.onTheWay < entry.onTheWay) return false;
+      if (other.onTheWay === entry.onTheWay && other.servedAt < entry.servedAt) return false;
+    }
+    return true;
   }
 }

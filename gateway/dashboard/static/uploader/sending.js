@@ -1,6 +1,6 @@
 /**
- * Sends the parts of one session: reads and digests them ahead, has them signed in small batches
- * with their checksums bound, PUTs as many at once as the Flow lets it, acknowledges in batches.
+ * Sends the parts of one session: reads and digests them a window ahead, has them signed with their
+ * checksums bound, PUTs as many at once as the Flow lets it, acknowledges in batches.
  *
  * It ends when every part is stored with the bytes of this file, or throws what only a person can
  * mend. Whatever passes by itself (network, store, expired addresses) it waits out. Memory: the
@@ -9,8 +9,10 @@
 
 import { asUploadError, fileChanged, UploadError } from "./errors.js";
 import { matches } from "./parts.js";
+import { storeTrouble } from "./reachability.js";
 import { putPart } from "./transfer.js";
 import { Bell } from "./waiting.js";
+import { lifeOf, partsAhead } from "./window.js";
 
 /** Most parts in one acknowledgement, and how long, in ms, one may wait for company. */
 const BATCH = 100;
@@ -19,12 +21,13 @@ const BATCH_AGE = 1_000;
 const QUIET = 2_000;
 /** An address with less life left than this, in ms, is signed anew before it is used. */
 const MARGIN = 10_000;
+/** Time in ms for which an idle line may wait until a whole batch is digested. */
+const HURRY = 250;
 /** How often one part may fail in a way that is its own, before a person is asked. */
 const PATIENCE = { refused: 8, damaged: 5, conflicts: 5 };
 const DIGEST_CODES = new Set(["BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch"]);
 /** A call for an open session found that another client has completed it. */
 const CLOSED_CODES = new Set(["session_completed", "session_corrupt", "session_rejected"]);
-const FULL_CODES = new Set(["XMinioStorageFull", "QuotaExceeded", "InsufficientStorage"]);
 
 export class Sending {
   #upload;
@@ -38,11 +41,12 @@ export class Sending {
   #unacknowledged = [];
   #oldest = 0;
   #failure = null;
+  #taken = false;
   #signal;
 
   /**
-   * @param {object} upload its Upload, of which this uses `file`, `session`, `parts`, `api`, `flow`
-   *   and `digest`, `learnStored`, `sent`, `changed`, `setTrouble`, `callOptions`
+   * @param {object} upload its Delivery, of which this uses `file`, `session`, `parts`, `api`, `flow`,
+   *   `rate`, and `digest`, `learnStored`, `sent`, `changed`, `setTrouble`, `callOptions`
    */
   constructor(upload) {
     this.#upload = upload;
@@ -72,16 +76,22 @@ export class Sending {
     this.#signal = signal;
     const { flow } = this.#upload;
     const ring = () => this.#bell.ring();
+    flow.join(this);
     flow.bell.addEventListener("ring", ring);
     try {
       while (!this.#isOver()) {
         if (this.#failure) throw this.#failure;
         this.#fill();
         this.#flushWhenDue();
-        if (this.#ready.length > 0 && flow.enter()) this.#start(this.#ready.shift());
-        else await this.#bell.wait({ limit: Math.max(50, flow.closedFor || BATCH_AGE), signal });
+        if (this.#ready.length > 0 && flow.enter(this)) {
+          this.#start(this.#ready.shift());
+          continue;
+        }
+        if (this.#ready.length === 0) flow.pass(this);
+        await this.#bell.wait({ limit: Math.max(50, flow.closedFor || BATCH_AGE), signal });
       }
     } finally {
+      flow.quit(this);
       flow.bell.removeEventListener("ring", ring);
     }
   }
@@ -92,12 +102,15 @@ export class Sending {
     return idle && nothing && this.#failure === null;
   }
 
-  /** Digests and signs the next few parts, while earlier ones are on the way. */
+  /** Digests and signs the next parts of the window, while earlier ones are on the way. */
   #fill() {
-    const { limit } = this.#upload.flow;
-    if (this.#filling || this.#queue.length === 0 || this.#ready.length >= limit) return;
+    const { flow, rate, session } = this.#upload;
+    const line = { rate: rate.perSecond, partSize: session.part_size, limit: flow.limit };
+    const ahead = partsAhead(line);
+    // Half a window at a time, so that each part does not cost a call of its own.
+    if (this.#filling || this.#queue.length === 0 || this.#ready.length > ahead / 2) return;
     this.#filling = true;
-    this.#fillUpTo(limit)
+    this.#fillBy(ahead - this.#ready.length)
       .catch((error) => this.#fail(error))
       .finally(() => {
         this.#filling = false;
@@ -105,9 +118,13 @@ export class Sending {
       });
   }
 
-  async #fillUpTo(count) {
+  async #fillBy(count) {
+    const { flow } = this.#upload;
+    const startedAt = performance.now();
     const batch = [];
     while (batch.length < count && this.#queue.length > 0) {
+      const idle = this.#ready.length === 0 && flow.hasRoom;
+      if (batch.length > 0 && idle && performance.now() - startedAt > HURRY) break;
       const part = this.#queue.shift();
       await this.#upload.digest(part, this.#upload.session, this.#signal);
       if (part.known !== null && this.#adopt(part)) continue;
@@ -138,7 +155,8 @@ export class Sending {
     }));
     let answer;
     try {
-      answer = await api.sign(session.session_id, wanted, this.#options());
+      const life = lifeOf(this.#upload.rate.perSecond, this.#bytesBefore(batch));
+      answer = await api.sign(session.session_id, wanted, life, this.#options());
     } catch (error) {
       if (error.code !== "part_conflict") throw error;
       await this.#reconsider(batch, error);
@@ -156,6 +174,13 @@ export class Sending {
     }
   }
 
+  /** Bytes still to be sent until the last part of a batch has been. */
+  #bytesBefore(batch) {
+    const sum = (parts) => parts.reduce((total, { size }) => total + size, 0);
+    const onTheWay = [...this.#inFlight.keys()].map((number) => this.#upload.parts[number - 1]);
+    return sum(onTheWay) - this.bytesInFlight + sum(this.#ready) + sum(batch);
+  }
+
   /** After a conflict: asks what is stored by now, and puts these parts back to be compared. */
   async #reconsider(batch, error) {
     for (const part of batch) this.#count(part, "conflicts", error);
@@ -171,7 +196,7 @@ export class Sending {
   #start(part) {
     const { target } = part;
     if (performance.now() > target.deadline) {
-      this.#upload.flow.leave();
+      this.#upload.flow.leave(this);
       this.#again(part);
       return;
     }
@@ -189,24 +214,25 @@ export class Sending {
     const body = file.slice(part.start, part.start + part.size);
     putPart(target, body, { signal: this.#signal, giveUp: attempt.giveUp.signal, onProgress })
       .then(
-        (etag) => this.#stored(part, etag),
+        (etag) => this.#stored(part, etag, startedAt),
         (error) => this.#missed(part, error, startedAt),
       )
       .catch((error) => this.#fail(error))
       .finally(() => {
         this.#attempts.delete(attempt);
-        flow.leave();
+        flow.leave(this);
         this.#bell.ring();
       });
   }
 
-  async #stored(part, etag) {
+  async #stored(part, etag, startedAt) {
     try {
       part.etag = etag ?? (await this.#askEtag(part));
     } finally {
       this.#inFlight.delete(part.number);
     }
-    this.#upload.flow.succeeded();
+    this.#taken = true;
+    this.#upload.flow.succeeded(startedAt);
     this.#upload.setTrouble("store", null);
     this.#settle(part);
     this.#acknowledgeLater(part);
@@ -243,7 +269,11 @@ export class Sending {
       if (part.counts.refused > 1) flow.failed(startedAt);
     } else {
       flow.failed(startedAt);
-      this.#upload.setTrouble("store", await this.#troubleOf(part, error));
+      const trouble = await storeTrouble(part.target.url, error, {
+        taken: this.#taken,
+        signal: this.#signal,
+      });
+      this.#upload.setTrouble("store", trouble);
     }
     // A store may refuse and hang up in mid-body, which looks like a network failure here: the
     // address is trusted for a second attempt, not for a third.
@@ -267,26 +297,6 @@ export class Sending {
     const { api, session } = this.#upload;
     const now = await api.status(session.session_id, this.#options());
     if (now.state !== "open") throw new SessionClosed();
-  }
-
-  async #troubleOf(part, { status, code, stalled, message }) {
-    if (globalThis.navigator?.onLine === false) {
-      return new UploadError("offline", "This device is offline.");
-    }
-    if (status === 507 || FULL_CODES.has(code)) {
-      return new UploadError("storage_full", "The store has no room left.");
-    }
-    if (status !== 0) return new UploadError("store_busy", message);
-    const { origin } = new URL(part.target.url);
-    if (!stalled && (await answersAtAll(origin, this.#signal))) {
-      return new UploadError("store_blocked", `The browser may not send to ${origin}.`, {
-        hint: "The store's CORS rules must allow this page's address, PUT, and any header.",
-        details: { origin },
-      });
-    }
-    return new UploadError("store_unreachable", `The store at ${origin} does not answer.`, {
-      details: { origin },
-    });
   }
 
   #count(part, what, cause) {
@@ -370,13 +380,3 @@ export class Sending {
 
 /** The session left the state `open` while parts were sent: somebody else had a hand in it. */
 export class SessionClosed extends Error {}
-
-/** Whether a host answers at all, whatever it says: tells a dead store from one that forbids us. */
-async function answersAtAll(origin, signal) {
-  try {
-    await fetch(origin, { mode: "no-cors", cache: "no-store", credentials: "omit", signal });
-    return true;
-  } catch {
-    return false;
-  }
-}

@@ -54,3 +54,24 @@ export class Bell extends EventTarget {
     });
   }
 }
+
+/**
+ * Runs `act` with a signal that aborts after `ms`, or with `signal` if there is one.
+ *
+ * @param {number} ms
+ * @param {AbortSignal | undefined} signal
+ * @param {(limit: AbortSignal) => Promise<any>} act
+ */
+export async function withLimit(ms, signal, act) {
+  const limit = new AbortController();
+  const timer = setTimeout(() => limit.abort(), ms);
+  const onAbort = () => limit.abort();
+  signal?.addEventListener("abort", onAbort);
+  try {
+    signal?.throwIfAborted();
+    return await act(limit.signal);
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", onAbort);
+  }
+}
