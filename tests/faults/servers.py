@@ -43,6 +43,12 @@ class GatewayProcess:
         """Whether its process is there."""
         return self._process is not None and self._process.returncode is None
 
+    @property
+    def pid(self) -> int:
+        """Its number, for a look at what it takes."""
+        assert self._process is not None
+        return self._process.pid
+
     async def start(self) -> None:
         """Start it, and return when it says that it is ready."""
         with self._log.open("ab") as log:
