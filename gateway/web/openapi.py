@@ -68,8 +68,9 @@ _EVERY_ANSWER = ("X-Request-Id", "Date")
 _EVERY_REQUEST = Parameter(
     "X-Request-Id",
     "header",
-    "Your own name for this request, for the logs and the answer; one of another form is replaced.",
-    {"type": "string", "pattern": "^[A-Za-z0-9._-]{8,64}$"},
+    "Your own name for this request, for the logs and the answer: 8 to 64 letters, digits, dots,"
+    " hyphens and underscores. Anything else is replaced.",
+    {"type": "string"},
 )
 
 
@@ -247,7 +248,10 @@ def _operation(call: Operation, schemas: _Schemas, responses: dict[str, Any]) ->
         made["security"] = []
     if call.events:
         made["x-events"] = {name: schemas.of(kind) for name, kind in call.events.items()}
-    made["x-codeSamples"] = [{"lang": "Shell", "label": "curl", "source": curl(call)}]
+    made["x-codeSamples"] = [
+        {"lang": "Shell", "label": "curl", "source": curl(call)},
+        *({"lang": "Text", "label": name, "source": text} for name, text in call.samples.items()),
+    ]
     return made
 
 

@@ -56,7 +56,7 @@ class Operation:
 
     `events` are the names and data of a stream's events. `examples` are bodies by what they show,
     the first of which is the one that the curl line sends; `query` and `curl` are further parts of
-    that line.
+    that line. `samples` are texts to look at.
     """
 
     method: str
@@ -75,6 +75,7 @@ class Operation:
     examples: Mapping[str, Any] = field(default_factory=dict)
     query: str = ""
     curl: Sequence[str] = ()
+    samples: Mapping[str, str] = field(default_factory=dict)
 
 
 GATEWAY: Final = Tag("Gateway", "The gateway itself, for machines. Nothing here needs a token.")

@@ -48,10 +48,25 @@ _IF_RANGE = Parameter(
     "If-Range", "header", "An ETag: for another version Range is ignored.", {"type": "string"}
 )
 
-_STREAM: Final = {
-    "type": "string",
-    "description": "Server-sent events (the HTML standard, section 9.2), each with an `id`; a"
-    " comment comes every 15 seconds.",
+# What is said of a stream holds for each of its events (as in OpenAPI 3.2).
+_EVENT: Final = {
+    "type": "object",
+    "description": "One of the server-sent events (the HTML standard, section 9.2), each with an"
+    " `id`. Comments come in between, every 15 seconds.",
+    "properties": {
+        "id": {"type": "string"},
+        "event": {"type": "string", "enum": ["status", "progress", "end"]},
+        "data": {
+            "type": "string",
+            "contentMediaType": JSON,
+            "contentSchema": {
+                "anyOf": [
+                    {"$ref": "#/components/schemas/Session"},
+                    {"$ref": "#/components/schemas/Progress"},
+                ]
+            },
+        },
+    },
 }
 _BYTES: Final = {"type": "string", "format": "binary"}
 _SESSION_PATH = "/uploads/{session_id}"
@@ -150,8 +165,9 @@ OPERATIONS: Final = (
             "end": answers.Session,
         },
         answers=[
-            Answer(200, "The stream.", {"text/event-stream": _STREAM}, example=examples.EVENTS)
+            Answer(200, "The stream.", {"text/event-stream": _EVENT}),
         ],
+        samples={"What it brings": examples.EVENTS},
         errors=problems.EVENTS,
     ),
     Operation(
