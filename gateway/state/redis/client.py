@@ -17,11 +17,12 @@ from typing import Any, TypeVar
 from redis import exceptions
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import ExponentialWithJitterBackoff
 
 from gateway.state.redis.address import RedisOptions
 from gateway.state.redis.errors import FAILURES, translate
+from gateway.state.redis.sentinels import SentinelGroup
 
 DEADLINE_SECONDS = 5.0
 CONNECT_SECONDS = 2.0
@@ -62,7 +63,7 @@ class Client:
         *,
         deadline: float = DEADLINE_SECONDS,
         connections: int = CONNECTIONS,
-        sentinels: Sentinel | None = None,
+        sentinels: SentinelGroup | None = None,
     ) -> None:
         """Wrap a redis-py client whose pool holds at least `connections`; seconds a call.
 
@@ -183,9 +184,9 @@ def connect(
     if asked is None:
         pool = ConnectionPool(**arguments)
         return Client(Redis.from_pool(pool), deadline=deadline, connections=connections)
-    sentinels = Sentinel(  # type: ignore[no-untyped-call]  # redis-py has no types here.
+    sentinels = SentinelGroup(
         asked.addresses,
-        sentinel_kwargs={
+        {
             "password": options.sentinel_password,
             "protocol": 2,
             "socket_timeout": SENTINEL_SECONDS,
