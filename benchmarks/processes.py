@@ -83,18 +83,20 @@ def serving(
                 process.wait()
 
 
-async def finish(command: Sequence[str], environment: Mapping[str, str]) -> bytes:
+async def finish(
+    command: Sequence[str], environment: Mapping[str, str], *, standard_input: bytes = b""
+) -> bytes:
     """Run a command to its success, and return what it printed to standard output."""
     process = await asyncio.create_subprocess_exec(
         program(command[0]),
         *command[1:],
         env={**os.environ, **environment},
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        out, err = await process.communicate()
+        out, err = await process.communicate(standard_input)
     finally:
         if process.returncode is None:
             process.kill()
