@@ -7,8 +7,9 @@ import { objectSection } from "./docs/schema.js";
 import { paragraphs } from "./docs/text.js";
 import { element, textButton } from "./page/dom.js";
 
-const content = document.getElementById("content");
-const contents = document.getElementById("contents");
+// Ids with a hyphen are the page's own; those of calls are the names that the document gives them.
+const content = document.getElementById("all-calls");
+const contents = document.getElementById("call-menu");
 const NARROW = matchMedia("(max-width: 60rem)");
 
 async function load() {
@@ -56,8 +57,8 @@ function show(api) {
     );
   }
   content.append(objects(api));
-  list.append(element("li", {}, element("a", { class: "contents-tag", href: "#objects" }, "Objects")));
-  document.getElementById("contents-list").replaceChildren(list);
+  list.append(element("li", {}, element("a", { class: "contents-tag", href: "#all-objects" }, "Objects")));
+  document.getElementById("call-list").replaceChildren(list);
   list.addEventListener("click", ({ target }) => {
     if (NARROW.matches && target.closest("a")) contents.open = false;
   });
@@ -105,7 +106,7 @@ function introduction(api) {
 function objects(api) {
   return element(
     "section",
-    { class: "tag", id: "objects", aria: { labelledby: "objects-title" } },
+    { class: "tag", id: "all-objects", aria: { labelledby: "objects-title" } },
     element("h2", { id: "objects-title" }, "Objects"),
     element("p", {}, "What answers and events are made of."),
     ...api.objects.map((name) => objectSection(name, api)),
