@@ -15,7 +15,7 @@ from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn
 from rich.progress import Progress as Bar
 
 from gateway.cli.remote import human_size, human_time, say
-from gateway.client.progress import Progress
+from gateway.client import Progress
 
 REFRESH: Final = 0.1
 PLAIN_EVERY: Final = 10.0
@@ -43,19 +43,21 @@ class Speed:
 def describe(progress: Progress, speed: float) -> str:
     """Return the figures in words: bytes, speed and time left, or what is being waited for."""
     done, size = progress.shown_bytes, progress.size
-    figures = f"{human_size(done)} of {human_size(size)}"
+    figures = f"{human_size(done)} of {human_size(progress.read_bytes if size is None else size)}"
+    if size is None:
+        figures += " so far"
     if progress.phase in {"uploading", "downloading"}:
         if progress.trouble:
             return f"{figures}, waiting"
         if speed > 0:
             figures += f", {human_size(speed)}/s"
-            if size > done:
+            if size is not None and size > done:
                 figures += f", {human_time((size - done) / speed)} left"
         return figures
     if progress.phase == "verifying" and progress.fraction is not None:
         return f"verifying, {progress.fraction:.0%}"
     if progress.phase == "done":
-        return f"{human_size(size)}, done"
+        return f"{human_size(size or 0)}, done"
     return progress.phase
 
 
@@ -82,7 +84,7 @@ async def _bar(current: Callable[[], Progress]) -> None:
         SpinnerColumn(),
         TextColumn("{task.fields[name]}", markup=False),
         BarColumn(bar_width=None),
-        TextColumn("{task.percentage:>3.0f}%"),
+        TextColumn("{task.fields[percent]}"),
         TextColumn("{task.fields[figures]}", markup=False),
         console=console,
         expand=True,
@@ -96,7 +98,7 @@ async def _bar(current: Callable[[], Progress]) -> None:
     ]
     try:
         with bar:
-            task = bar.add_task("", name="", figures="", total=None)
+            task = bar.add_task("", name="", figures="", percent="", total=None)
             try:
                 while True:
                     _update(bar, task, current(), speed)
@@ -110,13 +112,15 @@ async def _bar(current: Callable[[], Progress]) -> None:
 
 def _update(bar: Bar, task: TaskID, progress: Progress, speed: Speed) -> None:
     # An empty file is done as soon as it is done; a bar of no length would stay at 0 %.
-    total, done = (progress.size, progress.shown_bytes) if progress.size else (1, 0)
-    if progress.phase == "done":
+    total, done = (progress.size, progress.shown_bytes) if progress.size != 0 else (1, 0)
+    if progress.phase == "done" and total is not None:
         done = total
     bar.update(
         task,
         total=total,
         completed=done,
+        # Of a stream nobody knows how far it is: its bar only moves.
+        percent="" if total is None else f"{done / total:>4.0%}",
         name=progress.name,
         figures=describe(progress, speed.add(progress.moved_bytes)),
     )

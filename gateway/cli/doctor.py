@@ -7,15 +7,15 @@ endpoint that only they can reach is not tried.
 
 import asyncio
 import json as jsons
-from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from gateway.app import s3_options
+from gateway.app import redis_options, s3_options
+from gateway.cli.certificate import look_at_certificate
+from gateway.cli.findings import Row, document, print_rows
 from gateway.cli.flags import with_flags
 from gateway.config import Settings, is_loopback, load_settings
 from gateway.core.model import StorageLimits
@@ -23,32 +23,37 @@ from gateway.errors import GatewayError
 from gateway.state.redis.client import connect
 from gateway.state.redis.examine import examine
 from gateway.storage.s3.client import S3Client
+from gateway.storage.s3.expiry import check_expiry
+from gateway.storage.s3.findings import Finding, Level
+from gateway.storage.s3.permissions import check_permissions
+from gateway.storage.s3.policy import Needs, iam_policy
 from gateway.storage.s3.probe import probe
 from gateway.telemetry import LogOptions, configure_logging
 
-_STYLES: Final = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 # The probe's own steps are bounded; this bounds their sum with a store that stalls each of them.
 _LONGEST_SECONDS: Final = 300.0
 _LONG_TOKEN: Final = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One finding: `level` is ok, warn or fail, and only fail makes the exit code 1."""
-
-    area: str
-    name: str
-    level: str
-    detail: str
-    fix: str = ""
+# Sixteen of a random token's characters differ, and of a word repeated a handful do.
+_DIFFERENT: Final = 8
+_EXAMPLES: Final = ("replace", "change", "example", "secret", "password")
 
 
 def _doctor(
     flags: dict[str, Any],
     json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+    policy: Annotated[
+        bool,
+        typer.Option(
+            "--iam-policy",
+            help="Print the smallest IAM policy that suffices for these settings, and do no more.",
+        ),
+    ] = False,
 ) -> None:
     """Check settings, Redis and the store; print a fix for each gap. Exits with 1 on a failure."""
     configure_logging(LogOptions("error"))
+    if policy:
+        print(jsons.dumps(iam_policy(_needs(load_settings(flags))), indent=2))
+        return
     limits: StorageLimits | None = None
     try:
         settings = load_settings(flags)
@@ -57,9 +62,9 @@ def _doctor(
     else:
         rows, limits = asyncio.run(_examine(settings))
     if json:
-        print(jsons.dumps(_document(rows, limits)))
+        print(jsons.dumps(document(rows, limits)))
     else:
-        _print_table(rows)
+        print_rows(rows)
     if any(row.level == "fail" for row in rows):
         raise typer.Exit(1)
 
@@ -74,32 +79,96 @@ async def _examine(settings: Settings) -> tuple[list[Row], StorageLimits | None]
     return [*_look_at(settings), *redis, *store], limits
 
 
+def _needs(settings: Settings) -> Needs:
+    return Needs(
+        settings.s3_bucket,
+        settings.s3_region,
+        any_key=settings.client_keys,
+        make_bucket=settings.s3_create_bucket,
+    )
+
+
 def _look_at(settings: Settings) -> list[Row]:
+    return [
+        _look_at_token(settings),
+        *_look_at_encryption(settings),
+        *look_at_certificate(settings),
+        _look_at_public_endpoint(settings),
+    ]
+
+
+def _look_at_token(settings: Settings) -> Row:
+    fix = "Use a random one, such as the output of: openssl rand -hex 32 (GW_TOKEN)."
     if settings.token is None:
-        token = Row(
+        return Row(
             "settings",
             "token",
             "warn",
             "No token: everybody on this machine may use the gateway.",
-            "Set one, such as the output of: openssl rand -hex 32 (GW_TOKEN).",
+            fix.replace("Use", "Set"),
         )
-    elif len(settings.token.get_secret_value()) < _LONG_TOKEN:
-        token = Row(
-            "settings",
-            "token",
-            "warn",
-            "The token is short enough to be guessed.",
-            "Use a random one, such as the output of: openssl rand -hex 32 (GW_TOKEN).",
-        )
-    else:
-        token = Row("settings", "token", "ok", "Callers need a token.")
-    return [token, _look_at_public_endpoint(settings)]
+    token = settings.token.get_secret_value()
+    if any(word in token.lower() for word in _EXAMPLES):
+        return Row("settings", "token", "warn", "The token looks like that of an example.", fix)
+    if len(token) < _LONG_TOKEN or len(set(token)) < _DIFFERENT:
+        return Row("settings", "token", "warn", "The token can be guessed.", fix)
+    return Row("settings", "token", "ok", "Callers need a token.")
+
+
+def _look_at_encryption(settings: Settings) -> list[Row]:
+    """See whether tokens travel in the clear, and whether the client behind a proxy is known."""
+    public = settings.public_url
+    if public is not None and not public.startswith("https:") and not _is_here(public):
+        return [
+            Row(
+                "settings",
+                "encryption",
+                "warn",
+                "Clients reach the gateway by plain http: tokens can be read on the way.",
+                "Serve https (tls_cert, tls_key), or let a proxy do so; deploy/nginx.conf is one.",
+            )
+        ]
+    if public is not None and settings.tls_cert is None and not settings.trusted_proxies:
+        return [
+            Row(
+                "settings",
+                "encryption",
+                "warn",
+                "Something in front serves https, and every client has its address in the log.",
+                "Name it in trusted_proxies.",
+            )
+        ]
+    if public is None and settings.tls_cert is None and not is_loopback(settings.host):
+        return [
+            Row(
+                "settings",
+                "encryption",
+                "warn",
+                "Other machines reach it by plain http, and nothing in front of it is known.",
+                "Set tls_cert and tls_key, or public_url and trusted_proxies for the proxy that "
+                "serves https.",
+            )
+        ]
+    return [Row("settings", "encryption", "ok", "No token leaves this machine in the clear.")]
 
 
 def _look_at_public_endpoint(settings: Settings) -> Row:
     public = s3_options(settings).public_endpoint
     name = public.authority.rpartition(":")[0] or public.authority
-    if is_loopback(name) and not is_loopback(settings.host):
+    secure = settings.tls_cert is not None or (settings.public_url or "").startswith("https:")
+    if secure and public.scheme == "http" and not is_loopback(name):
+        return Row(
+            "settings",
+            "public endpoint",
+            "warn",
+            f"Part URLs name http://{public.authority}, and pages that came by https may not send "
+            "anything there.",
+            "Give the store https too, and its address to s3_public_endpoint.",
+        )
+    elsewhere = not is_loopback(settings.host) or (
+        settings.public_url is not None and not _is_here(settings.public_url)
+    )
+    if is_loopback(name) and elsewhere:
         return Row(
             "settings",
             "public endpoint",
@@ -110,8 +179,15 @@ def _look_at_public_endpoint(settings: Settings) -> Row:
     return Row("settings", "public endpoint", "ok", f"Part URLs name {public.authority}.")
 
 
+def _is_here(url: str) -> bool:
+    return is_loopback(urlsplit(url).hostname or "")
+
+
 async def _look_at_redis(settings: Settings) -> list[Row]:
-    client = connect(settings.redis_url.get_secret_value())
+    try:
+        client = connect(redis_options(settings))
+    except GatewayError as error:
+        return [Row("redis", "redis", "fail", error.message, error.hint)]
     try:
         async with asyncio.timeout(_LONGEST_SECONDS):
             found = await examine(client, prefix=settings.redis_prefix)
@@ -123,7 +199,7 @@ async def _look_at_redis(settings: Settings) -> list[Row]:
 async def _look_at_store(settings: Settings) -> tuple[list[Row], StorageLimits | None]:
     try:
         async with asyncio.timeout(_LONGEST_SECONDS), S3Client(s3_options(settings)) as client:
-            report = await probe(client, settings.s3_bucket, origins=_origins(settings))
+            findings, limits = await _try_store(client, settings)
     except TimeoutError:
         return [
             Row(
@@ -136,47 +212,33 @@ async def _look_at_store(settings: Settings) -> tuple[list[Row], StorageLimits |
         ], None
     except GatewayError as error:
         return [Row("store", "store", "fail", error.message, error.hint)], None
-    rows = [Row("store", f.name, str(f.level), f.detail, f.fix) for f in report.findings]
-    return rows, report.limits if report.usable else None
+    return [Row("store", f.name, str(f.level), f.detail, f.fix) for f in findings], limits
+
+
+async def _try_store(
+    client: S3Client, settings: Settings
+) -> tuple[list[Finding], StorageLimits | None]:
+    allowed = await check_permissions(client, _needs(settings))
+    if any(finding.level is Level.FAIL for finding in allowed):
+        # What follows would fail for the same reason, and say less.
+        return allowed, None
+    report = await probe(client, settings.s3_bucket, origins=_origins(settings))
+    if not report.usable:
+        return [*allowed, *report.findings], None
+    expiry = await check_expiry(
+        client,
+        settings.s3_bucket,
+        lifetime=timedelta(seconds=settings.session_lifetime),
+        grace=timedelta(seconds=settings.grace),
+    )
+    return [*allowed, *report.findings, expiry], report.limits
 
 
 def _origins(settings: Settings) -> list[str]:
     """Name the pages that send parts: the gateway's own, where it is known, and the allowed ones."""
+    if settings.public_url is not None:
+        return [settings.public_url, *settings.cors_origins]
     known = is_loopback(settings.host) and settings.port != 0
-    own = [f"http://{settings.host}:{settings.port}"] if known else []
+    scheme = "http" if settings.tls_cert is None else "https"
+    own = [f"{scheme}://{settings.host}:{settings.port}"] if known else []
     return [*own, *settings.cors_origins]
-
-
-def _document(rows: list[Row], limits: StorageLimits | None) -> dict[str, Any]:
-    return {
-        "ok": all(row.level != "fail" for row in rows),
-        "findings": [asdict(row) for row in rows],
-        "limits": None
-        if limits is None
-        else {
-            **asdict(limits),
-            "part_checksums": sorted(limits.part_checksums),
-            "object_checksums": sorted(limits.object_checksums),
-        },
-    }
-
-
-def _print_table(rows: list[Row]) -> None:
-    console = Console(highlight=False)
-    table = Table(box=None, pad_edge=False, show_edge=False)
-    for column in ("", "What", "Found", "What to do"):
-        table.add_column(column, overflow="fold")
-    area = ""
-    for row in rows:
-        if row.area != area:
-            area = row.area
-            table.add_row("", Text(area, style="bold"), "", "")
-        # What stores and settings say is text, whatever brackets are in it.
-        words = [Text(word) for word in (row.name, row.detail, row.fix)]
-        table.add_row(Text(row.level, style=_STYLES[row.level]), *words)
-    console.print(table)
-    bad = sum(row.level == "fail" for row in rows)
-    odd = sum(row.level == "warn" for row in rows)
-    console.print(
-        f"\n{bad} to repair, {odd} to consider." if bad or odd else "\nAll is well.", style="bold"
-    )

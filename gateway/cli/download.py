@@ -20,8 +20,7 @@ from gateway.cli.remote import (
     run,
     say,
 )
-from gateway.client import Downloader, DownloadReceipt, GatewayClient
-from gateway.client.downloader import DownloadOptions
+from gateway.client import Downloader, DownloadOptions, DownloadReceipt, GatewayClient
 
 
 def download(

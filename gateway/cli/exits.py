@@ -35,9 +35,10 @@ MEANINGS: dict[Exit, str] = {
     Exit.CORRUPT: "corrupt: the bytes stored or received are not those of the file",
     Exit.NOT_FOUND: "no such session, or it was aborted or has expired",
     Exit.DENIED: "no valid token, or not allowed",
-    Exit.UNREACHABLE: "gateway or store unreachable for too long; the same command goes on later",
+    Exit.UNREACHABLE: "gateway or store unreachable for too long; the same command goes on later "
+    "(a stream begins anew)",
     Exit.CHANGED: "the file changed while it was being uploaded",
-    Exit.INTERRUPTED: "interrupted; the same command goes on where it was",
+    Exit.INTERRUPTED: "interrupted; the same command goes on where it was (a stream is aborted)",
 }
 
 

@@ -3,8 +3,9 @@
 import asyncio
 import sys
 from collections.abc import Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 
 import typer
 from rich.console import Console, Group
@@ -26,14 +27,10 @@ from gateway.cli.remote import (
     run,
     say,
 )
-from gateway.client import GatewayClient
-from gateway.client.model import FAILED, SETTLED, Session, read_session
-from gateway.client.patience import backoff
-from gateway.errors import GatewayError, Internal
+from gateway.client import FAILED, SETTLED, GatewayClient, Session
 
 POLL: Final = 2.0
 _WIDE: Final = 200
-_MAX_RECONNECTS: Final = 100
 _COLOURS: Final = {
     "completed": "green",
     "open": "cyan",
@@ -72,41 +69,21 @@ def status(
 
 async def _one(server: str, token: str | None, session_id: str, *, watch: bool, json: bool) -> Exit:
     async with GatewayClient(server, token=token, retry_for=ASK_FOR) as client:
-        session = await client.get(session_id)
-        if not watch:
+        if watch:
+            session = await _follow(client, session_id, json=json)
+        else:
+            session = await client.get(session_id)
             if json:
                 print_json(session.raw)
             else:
                 Console().print(_details(session))
-        else:
-            session = await _follow(client, session, json=json)
     return Exit.CORRUPT if session.state in FAILED else Exit.DONE
 
 
-async def _follow(client: GatewayClient, session: Session, *, json: bool) -> Session:
-    view = _View(json=json)
-    with view:
-        view.show(session)
-        last_id: str | None = None
-        failures = 0
-        while session.state not in SETTLED:
-            try:
-                async for event in client.events(session.session_id, last_event_id=last_id):
-                    last_id = event.event_id or last_id
-                    failures = 0
-                    # A progress event holds only what changes while the state does not.
-                    session = read_session({**session.raw, **event.data})
-                    view.show(session)
-            except GatewayError as error:
-                failures += 1
-                if not (error.retryable or isinstance(error, Internal)) or (
-                    failures > _MAX_RECONNECTS
-                ):
-                    raise
-            if session.state not in SETTLED:
-                # The stream ends with the gateway's process, or after an hour.
-                await asyncio.sleep(backoff(max(failures, 1)))
-                session = await client.get(session.session_id)
+async def _follow(client: GatewayClient, session_id: str, *, json: bool) -> Session:
+    async with aclosing(client.follow(session_id)) as changes:
+        with _View(json=json) as view:
+            async for session in changes:
                 view.show(session)
     return session
 
@@ -121,9 +98,10 @@ class _View:
         live = not json and sys.stdout.isatty()
         self._live = Live(console=Console(), auto_refresh=False) if live else None
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         if self._live is not None:
             self._live.start()
+        return self
 
     def __exit__(self, *_: object) -> None:
         if self._live is not None:

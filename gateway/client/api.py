@@ -11,7 +11,7 @@ The module is longer than others: all verbs share the one way in which a call is
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime
 from http import HTTPStatus
 from io import BytesIO
@@ -25,6 +25,7 @@ from yarl import URL
 
 from gateway.client.clock import ServerClock
 from gateway.client.events import ServerEvent, read_events
+from gateway.client.following import follow
 from gateway.client.model import (
     Content,
     Session,
@@ -59,7 +60,12 @@ _SESSION_ID = re.compile(r"[0-9A-Za-z_-]{1,128}")
 
 
 class PartToSign(TypedDict, total=False):
-    """One entry of a sign call, as the wire has it."""
+    """One entry of a sign call, as the wire has it: `part_number`, from 1, is required.
+
+    `checksum` is the part's, in base64 and the session's algorithm; the store then refuses other
+    bytes. `size` is needed for the last part of a session whose size is unknown. `replace` says
+    that other bytes may take the place of a part that is stored.
+    """
 
     part_number: int
     checksum: str
@@ -68,7 +74,11 @@ class PartToSign(TypedDict, total=False):
 
 
 class PartToAcknowledge(TypedDict, total=False):
-    """One entry of an acknowledge or complete call, as the wire has it."""
+    """One entry of an acknowledge or complete call, as the wire has it.
+
+    `part_number` and `etag`, as the store answered the PUT, are required; `checksum`, in base64 and
+    the session's algorithm, is what the object will be verified by.
+    """
 
     part_number: int
     etag: str
@@ -80,6 +90,11 @@ class GatewayClient:
 
     `server` is an http or https address, with a path where a proxy adds one. `retry_for` and
     `request_timeout` are in seconds; the first bounds all attempts of a call, the second each one.
+
+    Any call raises InvalidRequest for arguments that the gateway does not take, Unauthenticated and
+    Forbidden for a token that does not do, RateLimited and Unavailable (`unreachable`) when
+    `retry_for` is over, and Internal (`unexpected_answer`) for an answer that is no gateway's. Those
+    about a session raise NotFound for one that is unknown or another's.
     """
 
     def __init__(
@@ -128,7 +143,14 @@ class GatewayClient:
         fingerprint: str | None = None,
         idempotency_key: str | None = None,
     ) -> Session:
-        """Create a session. Without an idempotency key one is made, so that retries are safe."""
+        """Create a session for a file of `size` bytes; None says that it is told at the end.
+
+        `part_size` is in bytes, by default the gateway's choice; `checksum` is the whole file's,
+        `metadata` up to 2 KB in all, `fingerprint` whatever finds the session again by `find`.
+        Without an idempotency key one is made, so that retries are safe. Raises TooLarge
+        (`file_too_large`), and InvalidRequest (`idempotency_mismatch`) for a key that was used for
+        another file.
+        """
         optional: dict[str, Any] = {
             "content_type": content_type,
             "part_size": part_size,
@@ -152,13 +174,16 @@ class GatewayClient:
         return read_session(answer.data)
 
     async def get(self, session_id: str) -> Session:
-        """Return the session. Raises NotFound."""
+        """Return the session as it stands now. Raises NotFound."""
         return read_session((await self._call("GET", _upload(session_id))).data)
 
     async def find(
         self, *, fingerprint: str | None = None, states: Sequence[str] = (), page_size: int = 50
-    ) -> AsyncIterator[Session]:
-        """Yield the caller's sessions, newest first, page after page."""
+    ) -> AsyncGenerator[Session, None]:
+        """Yield the caller's sessions, newest first, page after page of `page_size` (to 200).
+
+        `states` are words such as open or completed; none means all.
+        """
         query = {"limit": str(page_size)}
         if fingerprint is not None:
             query["fingerprint"] = fingerprint
@@ -176,8 +201,9 @@ class GatewayClient:
     async def sign(self, session_id: str, parts: Sequence[PartToSign]) -> list[SignedPart]:
         """Return a presigned PUT for each part, and take the server's time from the answer.
 
-        Raises Conflict `part_conflict` (details `parts`) where a part is known with another
-        checksum and `replace` is not set.
+        Any number of parts may be asked for, and any number of times. Raises Conflict
+        `part_conflict` (details `parts`) where a part is known with another checksum and `replace`
+        is not set, `session_not_open` (details `state`), and Gone for an aborted or expired session.
         """
         signed: list[SignedPart] = []
         for start in range(0, len(parts), SIGN_LIMIT):
@@ -188,13 +214,17 @@ class GatewayClient:
         return signed
 
     async def acknowledge(self, session_id: str, parts: Sequence[PartToAcknowledge]) -> None:
-        """Record stored parts. Raises Conflict `part_conflict`; then none of that call is."""
+        """Record parts that the store has taken.
+
+        They go in calls of 1,000. Raises Conflict `part_conflict` (details `parts`) for other bytes
+        than are recorded, and then none of that call is, `session_not_open`, and Gone.
+        """
         for start in range(0, len(parts), ACKNOWLEDGE_LIMIT):
             body = {"parts": parts[start : start + ACKNOWLEDGE_LIMIT]}
             await self._call("POST", f"{_upload(session_id)}/parts", body)
 
     async def parts(self, session_id: str) -> dict[int, StoredPart]:
-        """Return all parts that the store holds, by part number."""
+        """Return all parts that the store holds, by part number, with sizes in bytes."""
         found: dict[int, StoredPart] = {}
         query = {"limit": str(PARTS_PAGE)}
         for _ in range(_MAX_PAGES):
@@ -211,7 +241,10 @@ class GatewayClient:
         return found
 
     async def progress(self, session_id: str, in_flight: Mapping[int, int]) -> None:
-        """Tell how many bytes of each part are on their way; tried once, since it is only news."""
+        """Tell how many bytes of each part number are on their way, for those who watch.
+
+        It is tried once, since it is only news, and forgotten by the gateway after a minute.
+        """
         body = {"in_flight": {str(number): count for number, count in in_flight.items()}}
         await self._attempt("POST", f"{_upload(session_id)}/progress", body, limit=_NEWS_TIMEOUT)
 
@@ -226,8 +259,12 @@ class GatewayClient:
     ) -> tuple[Session, float | None]:
         """Ask for completion; return the session, and when to look again unless it is settled.
 
-        The second value is seconds, None for a session that is completed. Raises Conflict
-        (`parts_missing` with its ranges in the details), Corrupt and Gone.
+        The gateway answers after at most `wait` seconds, 0 to 60. The second value is seconds, None
+        for a session that is completed. `parts` are acknowledged first, `size` (bytes) is needed
+        where it was unknown, `checksum` is the whole file's. Any number of times. Raises Conflict
+        (`parts_missing` with ranges such as 3-17,20 in the details `missing`, `wrong_size` and
+        `changed`; `key_taken`), InvalidRequest (`size_required`, `size_mismatch`), Corrupt and
+        Gone.
         """
         body: dict[str, Any] = {"parts": list(parts)} if parts else {}
         if size is not None:
@@ -245,11 +282,17 @@ class GatewayClient:
         return read_session(answer.data), again
 
     async def abort(self, session_id: str) -> None:
-        """Abort the session; a second time is a success too. Raises Conflict once completed."""
+        """Abort the session and delete its parts; a second time is a success too.
+
+        Raises Conflict (`session_completed`, `session_busy`) when it is completed, or about to be.
+        """
         await self._call("DELETE", _upload(session_id))
 
     async def content(self, session_id: str) -> Content:
-        """Return where the completed object can be read."""
+        """Return where the completed object can be read, for some minutes.
+
+        Raises Conflict (`not_completed`, `quarantined`) and Gone. `Downloader` does the rest.
+        """
         answer = await self._call("GET", f"{_upload(session_id)}/content")
         self._take_time(answer.data)
         return read_content(answer.data)
@@ -264,11 +307,11 @@ class GatewayClient:
 
     async def events(
         self, session_id: str, *, last_event_id: str | None = None
-    ) -> AsyncIterator[ServerEvent]:
+    ) -> AsyncGenerator[ServerEvent, None]:
         """Yield `status`, `progress` and `end` events until the stream ends or breaks.
 
-        It is one connection: a caller that wants to follow on calls again with the last id.
-        Raises Unavailable (`unreachable`) when the connection breaks.
+        It is one connection: a caller that wants to follow on calls again with the last id, or uses
+        `follow`. Raises Unavailable (`unreachable`) when the connection breaks.
         """
         headers = {"Accept": "text/event-stream"}
         if last_event_id is not None:
@@ -290,6 +333,13 @@ class GatewayClient:
                     yield event
         except NETWORK_ERRORS as error:
             raise unreachable("The gateway", error) from error
+
+    def follow(self, session_id: str) -> AsyncGenerator[Session, None]:
+        """Yield the session now and after every change, until it is settled.
+
+        Connections that break are opened again. Raises as `get` does.
+        """
+        return follow(self, session_id)
 
     async def _call(
         self,

@@ -14,7 +14,7 @@ class Progress:
     `phase` is starting, uploading, completing, verifying, downloading or done, and aborted for a
     stream that was given up.
 
-    `settled_bytes` are safely where they belong, `moved_bytes` all that went over the network in
+    `read_bytes` have come out of a stream. `settled_bytes` are safely where they belong, `moved_bytes` all that went over the network in
     this run, and `in_flight` is what of each part is on its way. `fraction` is how much of the
     object the gateway has read back while verifying, where it says so. `trouble` is what is being
     waited for just now, in words, or empty.
@@ -24,6 +24,7 @@ class Progress:
     name: str = ""
     size: int | None = 0
     phase: str = "starting"
+    read_bytes: int = 0
     settled_bytes: int = 0
     moved_bytes: int = 0
     in_flight: dict[int, int] = field(default_factory=dict)

@@ -109,10 +109,13 @@ async def _blocks(source: StreamSource) -> AsyncGenerator[bytes, None]:
 
 
 def _blocking(read: Callable[[int], Any]) -> Callable[[int], Awaitable[bytes]]:
+    ended = False
+
     def gather(size: int) -> bytes:
+        nonlocal ended
         gathered = bytearray()
         # A pipe gives 64 KiB at a time; going to the thread and back for each would cost more.
-        while len(gathered) < size:
+        while not ended and len(gathered) < size:
             try:
                 block = _bytes(read(size - len(gathered)))
             except (OSError, ValueError) as error:
@@ -122,8 +125,8 @@ def _blocking(read: Callable[[int], Any]) -> Callable[[int], Awaitable[bytes]]:
                     code="stream_unreadable",
                     hint="Look at what produces it; then start again from its beginning.",
                 ) from error
-            if not block:
-                break
+            # A terminal says so once only; the next read would wait for more.
+            ended = not block
             gathered += block
         return bytes(gathered)
 

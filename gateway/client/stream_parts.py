@@ -158,6 +158,7 @@ class StreamParts:
             await loop.run_in_executor(self._bench.readers, keep, position, block)
             position += len(block)
             self.size += len(block)
+            self._bench.progress.read_bytes = self.size
         if self._ended and self._plan.size is not None:
             self.compare_declared()
         return self._digest(hashers), position

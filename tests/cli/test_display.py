@@ -4,7 +4,7 @@ import pytest
 
 from gateway.cli.display import Speed, describe
 from gateway.cli.remote import human_size, human_time
-from gateway.client.progress import Progress
+from gateway.client import Progress
 
 MIB = 1 << 20
 
@@ -34,6 +34,13 @@ def test_waiting_and_verifying_are_said() -> None:
     assert describe(progress, 5) == "0 B of 1.0 MiB, waiting"
     assert describe(Progress(phase="verifying", fraction=0.5), 0) == "verifying, 50%"
     assert describe(Progress(phase="completing"), 0) == "completing"
+
+
+def test_a_stream_has_figures_without_a_whole() -> None:
+    progress = Progress(size=None, phase="uploading", read_bytes=7 * MIB, settled_bytes=MIB)
+    progress.in_flight[2] = 2 * MIB
+    assert describe(progress, 0) == "3.0 MiB of 7.0 MiB so far"
+    assert describe(progress, MIB) == "3.0 MiB of 7.0 MiB so far, 1.0 MiB/s"
 
 
 def test_a_part_sent_twice_never_shows_more_than_the_whole() -> None:

@@ -30,6 +30,16 @@ class Process:
         async with asyncio.timeout(LIMIT):
             return (await self._process.stdout.readline()).decode().rstrip("\n")
 
+    async def feed(self, data: bytes, *, last: bool = True) -> None:
+        """Write to standard input, which must be a pipe, and close it after the last of it."""
+        assert self._process.stdin is not None
+        async with asyncio.timeout(LIMIT):
+            self._process.stdin.write(data)
+            await self._process.stdin.drain()
+            if last:
+                self._process.stdin.close()
+                await self._process.stdin.wait_closed()
+
     async def end(self) -> "Ended":
         async with asyncio.timeout(LIMIT):
             out, err = await self._process.communicate()
@@ -68,7 +78,9 @@ class Shell:
     def journals(self) -> list[Path]:
         return list(self.state_dir.rglob("*.jsonl"))
 
-    async def start(self, *arguments: str | Path, **environment: str) -> Process:
+    async def start(
+        self, *arguments: str | Path, stdin: int = asyncio.subprocess.DEVNULL, **environment: str
+    ) -> Process:
         return Process(
             await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -76,7 +88,7 @@ class Shell:
                 "gateway",
                 *map(str, arguments),
                 env={**self.environment, **environment},
-                stdin=asyncio.subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
             )
