@@ -56,7 +56,8 @@ class Call:
 
     `store_status` is the store's answer, None where the store was not asked or did not answer;
     `status` is what the caller was told, None where the connection was cut instead. `fault` is the
-    kind of the fault that struck, `began` the time (`time.monotonic`) when it came. `done` is set when nothing more will happen to it.
+    kind of the fault that struck, `began` the time (`time.monotonic`) when it came, `sent` the bytes of its body that
+    went out to the store. `done` is set when nothing more will happen to it.
     """
 
     operation: str
@@ -66,6 +67,7 @@ class Call:
     upload_id: str | None = None
     began: float = 0.0
     fault: str | None = None
+    sent: int = 0
     store_status: int | None = None
     status: int | None = None
     done: bool = False

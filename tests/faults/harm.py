@@ -138,7 +138,7 @@ async def _spoiled(
     if at is None:
         if length is None:
             body = await answer.read()
-            length, blocks = len(body), _one(body)
+            length, blocks = len(body), one(body)
         at = length // 2
     if fault.kind is Kind.SHORT_REPLY:
         body = b"".join([block async for block in _upto(blocks, at)])
@@ -248,8 +248,10 @@ async def taken(request: web.Request) -> bytes:
     return b"".join([block async for block in request.content.iter_any()])
 
 
-async def _one(body: bytes) -> AsyncIterator[bytes]:
-    yield body
+async def one(body: bytes) -> AsyncIterator[bytes]:
+    """Yield a body as blocks."""
+    for start in range(0, len(body), _BLOCK):
+        yield body[start : start + _BLOCK]
 
 
 async def _upto(blocks: AsyncIterator[bytes], count: int) -> AsyncIterator[bytes]:

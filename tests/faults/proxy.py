@@ -31,7 +31,6 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from io import BytesIO
 
 import aiohttp
 from aiohttp import web
@@ -49,6 +48,7 @@ from faults.harm import (
     harmed,
     instead,
     is_there,
+    one,
     pass_on,
     reset,
     taken,
@@ -190,9 +190,7 @@ class StoreProxy:
     async def _act(
         self, request: web.Request, call: Call, fault: Fault | None
     ) -> web.StreamResponse:
-        body: AsyncIterator[bytes] | aiohttp.StreamReader | BytesIO | None = (
-            request.content if request.can_read_body else None
-        )
+        body = request.content.iter_any() if request.can_read_body else None
         if fault is None:
             async with self._ask(request, call, body) as answer:
                 return await pass_on(request, answer)
@@ -200,7 +198,7 @@ class StoreProxy:
         if kind in INSTEAD and not fault.after:
             return await instead(request, fault)
         if kind is Kind.LATE:
-            body = BytesIO(await taken(request))
+            body = one(await taken(request))
             reset(request)
         if kind is Kind.WHITE_SPACE and not fault.after:
             response = await blanks(request, fault)
@@ -210,24 +208,21 @@ class StoreProxy:
             await fault.held()
             if kind is Kind.STALL and not is_there(request):
                 return reset(request)
-        if kind is Kind.FLIP_REQUEST:
-            body = flipped(request.content.iter_any(), fault.at or 0)
-        if kind is Kind.CUT_REQUEST:
-            body = cut(request.content.iter_any(), fault.at or 0)
+        if body is not None and kind is Kind.FLIP_REQUEST:
+            body = flipped(body, fault.at or 0)
+        if body is not None and kind is Kind.CUT_REQUEST:
+            body = cut(body, fault.at or 0)
         async with self._ask(request, call, body) as answer:
             return await harmed(request, answer, fault)
 
     @asynccontextmanager
     async def _ask(
-        self,
-        request: web.Request,
-        call: Call,
-        body: AsyncIterator[bytes] | aiohttp.StreamReader | BytesIO | None,
+        self, request: web.Request, call: Call, body: AsyncIterator[bytes] | None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         async with self._http.request(
             request.method,
             URL(self._upstream + request.raw_path, encoded=True),
-            data=body,
+            data=None if body is None else self._counted(call, body),
             headers={k: v for k, v in request.headers.items() if k.lower() not in HOP},
             skip_auto_headers=("Content-Type", "User-Agent", "Accept", "Accept-Encoding"),
             allow_redirects=False,
@@ -237,3 +232,9 @@ class StoreProxy:
                 self.stored[call.part_number or 0] += 1
             self._tell()
             yield answer
+
+    async def _counted(self, call: Call, blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for block in blocks:
+            yield block
+            call.sent += len(block)
+            self._tell()

@@ -17,25 +17,25 @@ from gateway.core.composition import compose
 from gateway.core.model import NewUpload, State
 
 
-@pytest_asyncio.fixture(scope="module")
-async def module_proxy(s3: S3Target) -> AsyncIterator[StoreProxy]:
+@pytest_asyncio.fixture(scope="session")
+async def shared_proxy(s3: S3Target) -> AsyncIterator[StoreProxy]:
     async with StoreProxy(s3.endpoint).running() as running:
         yield running
 
 
 @pytest.fixture
-def proxy(module_proxy: StoreProxy) -> StoreProxy:
+def proxy(shared_proxy: StoreProxy) -> StoreProxy:
     """Give a proxy before the store that does nothing yet, and has seen nothing."""
-    module_proxy.clear()
-    module_proxy.forget()
-    return module_proxy
+    shared_proxy.clear()
+    shared_proxy.forget()
+    return shared_proxy
 
 
-@pytest_asyncio.fixture(scope="module")
-async def module_stack(
-    s3: S3Target, module_proxy: StoreProxy, oracle: minio.Minio, redis_url: str
+@pytest_asyncio.fixture(scope="session")
+async def shared_stack(
+    s3: S3Target, shared_proxy: StoreProxy, oracle: minio.Minio, redis_url: str
 ) -> AsyncIterator[Stack]:
-    target = replace(s3, endpoint=module_proxy.url)
+    target = replace(s3, endpoint=shared_proxy.url)
     prefix = f"test-{uuid.uuid4().hex}:"
     async with (
         new_bucket(oracle) as bucket,
@@ -45,9 +45,9 @@ async def module_stack(
 
 
 @pytest_asyncio.fixture
-async def proxied(module_stack: Stack, proxy: StoreProxy) -> AsyncIterator[Stack]:
+async def proxied(shared_stack: Stack, proxy: StoreProxy) -> AsyncIterator[Stack]:
     """Give a gateway's core that reaches its store, and whose clients do, through `proxy`."""
-    async with new_core(module_stack) as stack, bystander(stack, proxy):
+    async with new_core(shared_stack) as stack, bystander(stack, proxy):
         yield stack
 
 
