@@ -13,7 +13,7 @@ import pytest
 from stack import Stack, acknowledge_all, put_parts
 
 from gateway.core.access import Principal
-from gateway.core.model import NewUpload, PartToSign, State
+from gateway.core.model import Acknowledged, NewUpload, PartToSign, State
 from gateway.core.plan import PartLimits
 from gateway.errors import InvalidRequest, NoSuchUpload
 
@@ -61,6 +61,9 @@ async def test_row_34_a_part_beyond_the_ten_thousandth_is_refused(
         assert len(await service.sign(ALICE, session.session_id, [PartToSign(10_000)])) == 1
         with pytest.raises(InvalidRequest) as caught:
             await service.sign(ALICE, session.session_id, [PartToSign(number)])
+        assert caught.value.code == "part_number_out_of_range"
+        with pytest.raises(InvalidRequest) as caught:
+            await service.acknowledge(ALICE, session.session_id, [Acknowledged(number, "etag")])
         assert caught.value.code == "part_number_out_of_range"
     with pytest.raises(InvalidRequest):
         await service.create(
