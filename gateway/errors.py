@@ -23,6 +23,7 @@ and is what clients match on. `web/errors.py` maps kinds to statuses; each door 
     └── Internal              our own mistake
 """
 
+import os
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -197,3 +198,23 @@ KINDS: tuple[str, ...] = tuple(
         Internal,
     )
 )
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what the operating system said, somewhere down the causes, or nothing: for admins.
+
+    `Connection refused` and the like, which hold neither addresses nor secrets.
+    """
+    reason = ""
+    cause: BaseException | None = error
+    # Libraries wrap a few times; a chain could be a ring.
+    for _ in range(10):
+        if cause is None:
+            break
+        if isinstance(cause, TimeoutError):
+            reason = "no answer in time"
+        elif isinstance(cause, OSError) and cause.errno:
+            # Failures to find a name have negative numbers, and words of their own.
+            reason = os.strerror(cause.errno) if cause.errno > 0 else str(cause.strerror)
+        cause = cause.__cause__ or cause.__context__
+    return reason

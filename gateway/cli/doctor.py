@@ -7,6 +7,7 @@ endpoint that only they can reach is not tried.
 
 import asyncio
 import json as jsons
+from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
@@ -185,7 +186,8 @@ def _is_here(url: str) -> bool:
 
 async def _look_at_redis(settings: Settings) -> list[Row]:
     try:
-        client = connect(redis_options(settings))
+        options = redis_options(settings)
+        client = connect(options)
     except GatewayError as error:
         return [Row("redis", "redis", "fail", error.message, error.hint)]
     try:
@@ -193,7 +195,11 @@ async def _look_at_redis(settings: Settings) -> list[Row]:
             found = await examine(client, prefix=settings.redis_prefix)
     finally:
         await client.close()
-    return [Row("redis", item.name, item.level, item.detail, item.fix) for item in found]
+    rows = [Row("redis", item.name, item.level, item.detail, item.fix) for item in found]
+    return [
+        replace(row, detail=f"{options.place}: {row.detail}") if row.name == "redis" else row
+        for row in rows
+    ]
 
 
 async def _look_at_store(settings: Settings) -> tuple[list[Row], StorageLimits | None]:

@@ -47,7 +47,7 @@ def print_rows(rows: Sequence[Row]) -> None:
     console = Console(highlight=False)
     table = Table(box=None, pad_edge=False, show_edge=False, show_header=False)
     table.add_column(no_wrap=True)
-    table.add_column(overflow="fold", max_width=30)
+    table.add_column(overflow="fold", max_width=22)
     table.add_column(overflow="fold", ratio=1)
     area = ""
     for row in rows:
@@ -63,8 +63,12 @@ def print_rows(rows: Sequence[Row]) -> None:
     console.print(table)
     console.print()
     for level, words in (("fail", "To repair"), ("warn", "To consider")):
-        names = [f"{row.area} {row.name}" for row in rows if row.level == level]
+        names = [_name(row) for row in rows if row.level == level]
         if names:
             console.print(Text(f"{words}: {', '.join(names)}.", style=_STYLES[level]))
     if all(row.level == "ok" for row in rows):
         console.print(Text("All is well.", style="bold green"))
+
+
+def _name(row: Row) -> str:
+    return row.name if row.name == row.area else f"{row.area} {row.name}"

@@ -8,6 +8,7 @@ import pytest
 from cli.program import Dev, running
 
 from gateway.embedded import free_port
+from gateway.storage.s3.policy import Needs, iam_policy
 
 
 @pytest.fixture
@@ -123,6 +124,30 @@ async def test_a_short_or_missing_token_is_a_warning(
     settings["GW_TOKEN"] = "guess-me"
     code, _, findings = await report(settings, tmp_path)
     assert (code, findings["settings token"]["level"]) == (0, "warn")
+
+
+async def test_the_policy_is_printed_without_asking_anybody(
+    settings: dict[str, str], tmp_path: Path
+) -> None:
+    settings["GW_S3_ENDPOINT"] = "http://127.0.0.1:1"
+    code, text, _ = await doctor(settings, tmp_path, "--iam-policy", "--client-keys")
+    assert code == 0
+    bucket = settings["GW_S3_BUCKET"]
+    assert orjson.loads(text) == iam_policy(Needs(bucket, "us-east-1", any_key=True))
+
+
+async def test_a_narrow_terminal_has_each_fix_below_its_gap_and_the_gaps_at_the_end(
+    settings: dict[str, str], tmp_path: Path
+) -> None:
+    settings["COLUMNS"] = "80"
+    code, text, _ = await doctor(settings, tmp_path, "--redis-url", "redis://127.0.0.1:1/0")
+    assert code == 1
+    lines = [line.rstrip() for line in text.splitlines()]
+    assert max(map(len, lines)) <= 80
+    (found,) = (number for number, line in enumerate(lines) if line.startswith("fail"))
+    assert "127.0.0.1:1: Redis does not answer. (Connection" in lines[found]
+    assert lines[found + 2].lstrip().startswith("-> Start it, or correct redis_url")
+    assert lines[-1] == "To repair: redis."
 
 
 async def test_part_urls_that_only_this_machine_reaches_are_a_warning(

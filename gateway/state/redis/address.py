@@ -19,6 +19,7 @@ from redis.asyncio.connection import parse_url
 
 from gateway.errors import InvalidRequest
 
+_REDIS_PORT: Final = 6379
 _SENTINEL_PORT: Final = 26_379
 _SENTINEL: Final = "+sentinel"
 
@@ -65,6 +66,18 @@ class RedisOptions:
         if not name:
             raise _malformed()
         return Sentinels(found, unquote(name))
+
+    @property
+    def place(self) -> str:
+        """Where that is, for people: hosts and ports, or a path, and nothing secret."""
+        asked = self.sentinels
+        if asked is not None:
+            hosts = ", ".join(f"{host}:{port}" for host, port in asked.addresses)
+            return f"{asked.name} by the Sentinels {hosts}"
+        found = self.connection
+        if "path" in found:
+            return str(found["path"])
+        return f"{found.get('host', 'localhost')}:{found.get('port', _REDIS_PORT)}"
 
     @property
     def tls(self) -> bool:

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, reason_of
 from gateway.state.redis.client import Client
 from gateway.state.redis.errors import clustered
 from gateway.state.redis.leases import RedisLeases
@@ -50,7 +50,20 @@ async def examine(client: Client, *, prefix: str) -> list[RedisFinding]:
             _memory(info),
         ]
     except GatewayError as error:
-        return [RedisFinding("redis", "fail", error.message, error.hint)]
+        return [_failure(error)]
+
+
+def _failure(error: GatewayError) -> RedisFinding:
+    """Tell an admin what the operating system said, where a caller is told to try again."""
+    reason = reason_of(error)
+    if error.code != "redis_unavailable" or not reason:
+        return RedisFinding("redis", "fail", error.message, error.hint)
+    return RedisFinding(
+        "redis",
+        "fail",
+        f"{error.message} ({reason})",
+        "Start it, or correct redis_url; firewalls look like this too.",
+    )
 
 
 async def refuse_cluster(client: Client) -> None:

@@ -18,7 +18,7 @@ import aiohttp
 from gateway.core.checksums import ALGORITHMS, PREFERENCE, Checksum
 from gateway.core.model import StorageLimits, StoredObject
 from gateway.core.plan import MIB, PartLimits
-from gateway.errors import Conflict, GatewayError
+from gateway.errors import Conflict, GatewayError, reason_of
 from gateway.storage.s3.bucket import bucket_exists
 from gateway.storage.s3.client import S3Client
 from gateway.storage.s3.cors import check_cors
@@ -67,7 +67,7 @@ async def probe(client: S3Client, bucket: str, *, origins: Sequence[str] = ()) -
     try:
         await _try_all(client, bucket, origins, found)
     except GatewayError as error:
-        found.findings.append(Finding("store", Level.FAIL, error.message, error.hint))
+        found.findings.append(_failure(client, error))
     limits = StorageLimits(
         parts=_part_limits(client),
         part_checksums=frozenset(found.part_checksums),
@@ -77,6 +77,16 @@ async def probe(client: S3Client, bucket: str, *, origins: Sequence[str] = ()) -
         conditional_complete=found.conditional_complete,
     )
     return ProbeReport(limits, tuple(found.findings), loop.time() - started)
+
+
+def _failure(client: S3Client, error: GatewayError) -> Finding:
+    """Tell where it was tried and what came of it, as far as anybody said."""
+    endpoint, reason = client.options.endpoint, reason_of(error)
+    place = f"{endpoint.scheme}://{endpoint.authority}" + (f": {reason}" if reason else "")
+    hint = error.hint
+    if error.retryable and reason:
+        hint = "Start the store, or correct s3_endpoint; firewalls and proxies look like this too."
+    return Finding("store", Level.FAIL, f"{error.message} ({place})", hint)
 
 
 async def _try_all(client: S3Client, bucket: str, origins: Sequence[str], found: _Found) -> None:
