@@ -5,6 +5,7 @@ import dataclasses
 import importlib
 import os
 import platform
+import sys
 from collections.abc import Callable, Sequence
 
 import orjson
@@ -26,12 +27,16 @@ def main() -> None:
     """Run `python -m benchmarks NAME [--json] [arguments of that benchmark]`."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
+        usage="%(prog)s NAME [--json] [arguments of that benchmark, which --help lists]",
         description="Measures the gateway against its peers, in one run.",
         epilog="benchmarks: " + "; ".join(f"{name} ({what})" for name, what in BENCHMARKS.items()),
     )
     parser.add_argument("name", choices=BENCHMARKS, metavar="NAME")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    options, arguments = parser.parse_known_args()
+    given = [argument for argument in sys.argv[1:] if argument != "--json"]
+    # What follows the name, --help too, is for the benchmark.
+    options = parser.parse_args(given[:1])
+    options.json, arguments = "--json" in sys.argv, given[1:]
     run: Callable[[Sequence[str]], Report] = importlib.import_module(
         f"benchmarks.{options.name.replace('-', '_')}"
     ).run
@@ -61,7 +66,8 @@ def as_table(report: Report) -> str:
         figures = (row.figures.get(name) for name in names)
         cells = ("" if figure is None else _number(figure) for figure in figures)
         lines.append(f"| {row.subject} | {' | '.join(cells)} |")
-    lines += ["", "| compared | value | goal |", "|---|---:|---:|"]
+    if report.ratios:
+        lines += ["", "| compared | value | goal |", "|---|---:|---:|"]
     lines += [
         f"| **{ratio.subject}** | **{ratio.value:,.3g}** | {_verdict(ratio)} |"
         for ratio in report.ratios
