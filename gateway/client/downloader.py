@@ -1,16 +1,21 @@
-"""Downloads a completed upload, verified: the file gets its name only after its checksum is right.
+"""Downloads a completed upload, verified: a file gets its name only after its checksum is right.
 
 Ranges are fetched several at a time, each on the condition that the object is still the same one,
-and written in order. Memory is (parallel + 1) ranges of 8 MiB.
+and written in order. Memory is (parallel + 1) ranges of 8 MiB. Into a stream the same bytes go in
+the same order, but they are gone before they can be verified: the outcome says what they were.
 """
 
 import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 from unicodedata import category
 
 from gateway.client.api import GatewayClient
@@ -20,16 +25,18 @@ from gateway.client.patience import Patience, backoff
 from gateway.client.problems import NETWORK_ERRORS, reason
 from gateway.client.progress import Progress
 from gateway.client.receipts import DownloadReceipt
-from gateway.client.store import Remedy, StoreConnection, StoreRefused
-from gateway.client.target import TargetFile
+from gateway.client.store import RANGE_IGNORED, Remedy, StoreConnection, StoreRefused
+from gateway.client.stream import in_thread
+from gateway.client.target import TargetFile, TargetStream, Writable
 from gateway.core.checksums import ALGORITHMS, Checksum
-from gateway.errors import Conflict, Corrupt, Forbidden, Gone, Unavailable
+from gateway.errors import Conflict, Corrupt, Forbidden, Gone, InvalidRequest, Unavailable
 
 RANGE: Final = 8 << 20
 """Bytes of one request: large enough for full speed, small enough to hold in memory."""
 
 _MAX_NAME: Final = 200
 _MAX_REFUSALS: Final = 4
+_PASSES: Final = 2
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +49,7 @@ class Downloader:
         self._client = client
         self._options = options or DownloadOptions()
 
-    async def download(self, session_id: str, path: Path | None = None) -> DownloadReceipt:
+    async def download(self, session_id: str, path: Path | str | None = None) -> DownloadReceipt:
         """Download to `path`: a file, a folder, or None for the session's file name right here.
 
         Raises NotFound, Conflict (`not_completed`, `quarantined`, `file_exists`,
@@ -50,43 +57,87 @@ class Downloader:
         and Unavailable. Interrupted, it leaves a `.part` file that the next try goes on with.
         """
         began = time.monotonic()
-        content = await self._client.content(session_id)
-        session = await self._client.get(session_id)
-        stored = session.object
-        if stored is None:
-            raise unexpected_answer("a completed session without an object")
-        expected = _expected(session, stored)
-        destination = _destination(path, session.filename)
-        self.progress = Progress(session_id, destination.name, stored.size, "downloading")
+        order = await _Order.read(self._client, session_id)
+        destination = _destination(None if path is None else Path(path), order.session.filename)
+        self.progress = order.progress(destination.name)
         target = await asyncio.to_thread(
-            TargetFile.open, destination, session_id, tuple(expected), force=self._options.force
+            TargetFile.open, destination, session_id, order.names, force=self._options.force
         )
         try:
-            async with StoreConnection(
-                self._options.parallel, stall_timeout=self._options.stall_timeout
-            ) as store:
-                run = _Download(
-                    self._client,
-                    store,
-                    session_id=session_id,
-                    stored=stored,
-                    content=content,
-                    options=self._options,
-                )
-                await run.fill(target, expected, self.progress)
+            async with self._store() as store:
+                run = _Download(self._client, store, order, self._options, self.progress)
+                await run.fill(target)
             await asyncio.to_thread(target.publish, force=self._options.force)
         finally:
-            target.close()
+            await asyncio.to_thread(target.close)
+        return self._receipt(order, run, destination, began)
+
+    async def download_to(self, session_id: str, writer: Writable) -> DownloadReceipt:
+        """Write the upload's bytes, in order, to a file-like object in binary mode.
+
+        They are written as they come, before they can be verified: only the return of this call
+        says that they were right, and Corrupt that they were not. Nothing is resumed. The writer is
+        left open; it is written to in a thread, at most `parallel` + 1 ranges ahead.
+
+        Raises what `download` raises, and Conflict (`cannot_write`) where the writer fails.
+        """
+        began = time.monotonic()
+        order = await _Order.read(self._client, session_id)
+        self.progress = order.progress(order.session.filename)
+        target = TargetStream(writer, order.names)
+        async with self._store() as store:
+            run = _Download(self._client, store, order, self._options, self.progress)
+            await run.pass_on(target)
+        return self._receipt(order, run, None, began)
+
+    def _store(self) -> StoreConnection:
+        options = self._options
+        return StoreConnection(options.parallel, stall_timeout=options.stall_timeout)
+
+    def _receipt(
+        self, order: "_Order", run: "_Download", path: Path | None, began: float
+    ) -> DownloadReceipt:
         self.progress.phase = "done"
-        if not expected:
+        if not order.expected:
             _log.warning("There is no checksum to verify by; only the size is known to be right.")
         return DownloadReceipt(
-            session_id=session_id,
-            path=destination,
-            size=stored.size,
+            session_id=order.session.session_id,
+            path=path,
+            size=order.stored.size,
             bytes_received=run.received,
             seconds=time.monotonic() - began,
-            checksum=next(iter(expected.values()), None),
+            checksum=next(iter(order.expected.values()), None),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """What is to be downloaded: where it is, and what it must be."""
+
+    content: Content
+    session: Session
+    stored: ObjectReceipt
+    expected: Mapping[str, Checksum]
+
+    @classmethod
+    async def read(cls, client: GatewayClient, session_id: str) -> Self:
+        content = await client.content(session_id)
+        session = await client.get(session_id)
+        if session.object is None:
+            raise unexpected_answer("a completed session without an object")
+        return cls(content, session, session.object, _expected(session, session.object))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.expected)
+
+    def progress(self, name: str) -> Progress:
+        return Progress(self.session.session_id, name, self.stored.size, "downloading")
+
+    def wrong(self, values: Mapping[str, str]) -> str:
+        """Name the checksums that are not what they should be."""
+        return ", ".join(
+            name for name, checksum in self.expected.items() if values[name] != checksum.value
         )
 
 
@@ -97,53 +148,65 @@ class _Download:
         self,
         client: GatewayClient,
         store: StoreConnection,
-        *,
-        session_id: str,
-        stored: ObjectReceipt,
-        content: Content,
+        order: _Order,
         options: DownloadOptions,
+        progress: Progress,
     ) -> None:
         self.received = 0
         self._client = client
         self._store = store
-        self._session_id = session_id
-        self._object = stored
-        self._content = content
+        self._order = order
+        self._object = order.stored
+        self._content = order.content
         self._parallel = options.parallel
         self._patience = Patience(options.give_up_after)
         self._signing = asyncio.Lock()
-        self._progress = Progress()
-
-    async def fill(
-        self, target: TargetFile, expected: dict[str, Checksum], progress: Progress
-    ) -> None:
-        """Write the object into the file, and verify it."""
         self._progress = progress
 
+    async def fill(self, target: TargetFile) -> None:
+        """Write the object into the file, and verify it; what is wrong is fetched once more."""
+
         def on_block(size: int) -> None:
-            progress.settled_bytes += size
+            self._progress.settled_bytes += size
 
         await asyncio.to_thread(target.resume, self._object.size, on_block)
-        resumed = target.position
-        if resumed:
-            _log.warning("Going on after %d bytes that are here already.", resumed)
-        await self._fetch_into(target)
-        if _wrong(await asyncio.to_thread(target.checksums), expected) and resumed:
-            # What an earlier try left may be bad, after a power failure say: all once more.
-            _log.warning("What was here already does not fit; downloading everything anew.")
+        if target.position:
+            _log.warning("Going on after %d bytes that are here already.", target.position)
+        wrong = ""
+        for _ in range(_PASSES):
+            async with aclosing(self._ranges(target.position)) as ranges:
+                async for data in ranges:
+                    await asyncio.to_thread(target.append, data)
+            wrong = self._order.wrong(target.checksums())
+            if not wrong:
+                return
+            # What an earlier try left may be bad, after a power failure say, or a bit was flipped.
+            _log.warning("The bytes do not have the upload's %s checksum.", wrong)
             await asyncio.to_thread(target.restart)
-            progress.settled_bytes = 0
-            await self._fetch_into(target)
-        if wrong := _wrong(await asyncio.to_thread(target.checksums), expected):
-            await asyncio.to_thread(target.discard)
+            self._progress.settled_bytes = 0
+        await asyncio.to_thread(target.discard)
+        raise Corrupt(
+            f"The bytes that came do not have the upload's {wrong} checksum; "
+            "they were thrown away.",
+            hint="Try again; if it happens again, tell the gateway's operator.",
+        )
+
+    async def pass_on(self, target: TargetStream) -> None:
+        """Write the object to a stream, and say at the end whether it was right."""
+        async with aclosing(self._ranges(0)) as ranges:
+            async for data in ranges:
+                # Whoever reads may never read on; a thread of the pool could not be left behind.
+                await in_thread(partial(target.append, data))
+        if wrong := self._order.wrong(target.checksums()):
             raise Corrupt(
-                f"The bytes that came do not have the upload's {wrong} checksum; "
-                "they were thrown away.",
-                hint="Try again; if it happens again, tell the gateway's operator.",
+                f"The bytes that were written do not have the upload's {wrong} checksum.",
+                hint="Throw away what was made of them, and try again; if it happens again, tell "
+                "the gateway's operator.",
             )
 
-    async def _fetch_into(self, target: TargetFile) -> None:
-        starts = iter(range(target.position, self._object.size, RANGE))
+    async def _ranges(self, position: int) -> AsyncGenerator[bytes, None]:
+        """Yield all ranges from a position on, in order, with some being fetched ahead."""
+        starts = iter(range(position, self._object.size, RANGE))
         fetching: deque[asyncio.Task[bytes]] = deque()
 
         def fetch_more() -> None:
@@ -158,7 +221,7 @@ class _Download:
                 data = await fetching[0]
                 fetching.popleft()
                 fetch_more()
-                await asyncio.to_thread(target.append, data)
+                yield data
                 self._progress.settled_bytes += len(data)
         finally:
             for task in fetching:
@@ -170,17 +233,21 @@ class _Download:
         stop = min(start + RANGE, self._object.size)
         failures = refusals = 0
         while True:
-            url = await self._url()
+            content = await self._fresh()
             try:
-                data = await self._fetch_once(url, start, stop)
+                data = await self._fetch_once(content.url, start, stop)
             except StoreRefused as refused:
                 if refused.status == HTTPStatus.PRECONDITION_FAILED:
                     raise _changed() from None
-                if refused.remedy is not Remedy.WAIT:
+                if refused.code == RANGE_IGNORED:
+                    refusals += 1
+                    if refusals > _MAX_REFUSALS:
+                        raise _without_ranges() from None
+                elif refused.remedy is not Remedy.WAIT:
                     refusals += 1
                     if refused.remedy is Remedy.ASK_GATEWAY or refusals > _MAX_REFUSALS:
                         raise _hopeless(refused) from None
-                    await self._sign_again(url)
+                    await self._sign_again(content)
                 failures += 1
                 await self._wait(failures, f"The store is unwell ({refused})", refused.retry_after)
             except NETWORK_ERRORS as error:
@@ -205,16 +272,18 @@ class _Download:
             raise ConnectionResetError("The answer ended early.")
         return bytes(buffer)
 
-    async def _url(self) -> str:
-        if self._client.clock.now() >= self._content.expires_at:
-            await self._sign_again(self._content.url)
-        return self._content.url
+    async def _fresh(self) -> Content:
+        content = self._content
+        if self._client.clock.now() >= content.expires_at:
+            await self._sign_again(content)
+        return self._content
 
-    async def _sign_again(self, old: str) -> None:
+    async def _sign_again(self, old: Content) -> None:
         async with self._signing:
-            # Another range may have seen to it while this one waited for its turn.
-            if self._content.url == old:
-                self._content = await self._client.content(self._session_id)
+            # Another range may have seen to it while this one waited for its turn. The address
+            # does not tell: signed within the same second it is the same.
+            if self._content is old:
+                self._content = await self._client.content(self._order.session.session_id)
 
     async def _wait(self, failures: int, what: str, asked: float | None) -> None:
         if not self._progress.trouble:
@@ -241,10 +310,6 @@ def _expected(session: Session, stored: ObjectReceipt) -> dict[str, Checksum]:
     return found
 
 
-def _wrong(values: dict[str, str], expected: dict[str, Checksum]) -> str:
-    return ", ".join(name for name in expected if values[name] != expected[name].value)
-
-
 def _destination(path: Path | None, filename: str) -> Path:
     if path is None or path.is_dir():
         return (path or Path()) / _safe_name(filename)
@@ -267,6 +332,15 @@ def _changed() -> Conflict:
         "The object in the store is not the one that was uploaded any more.",
         code="object_changed",
         hint="Somebody has overwritten it; tell the gateway's operator.",
+    )
+
+
+def _without_ranges() -> InvalidRequest:
+    return InvalidRequest(
+        "The store answers every range with the whole object.",
+        code="ranges_ignored",
+        hint="Large objects are fetched in ranges: look for a proxy before the store that drops "
+        "the Range header.",
     )
 
 

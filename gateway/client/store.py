@@ -22,6 +22,9 @@ from gateway.client.proxies import proxy_arguments
 
 _CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,100})</Code>")
 _ERROR_BYTES: Final = 64 * 1024
+RANGE_IGNORED: Final = "RangeIgnored"
+"""No code of a store's: it, or a proxy before it, has answered a range with everything."""
+
 _RESPONSE_STALLS: Final = 3
 """A store may think about a part before it answers, and buffers on the way are still draining."""
 
@@ -146,7 +149,8 @@ class StoreConnection:
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """Read the bytes from `start` up to, not including, `stop`, if the object is still that.
 
-        Raises StoreRefused (412: the object is another one now), and what a network raises.
+        What comes may be shorter. Raises StoreRefused (412: the object is another one now;
+        `RANGE_IGNORED`), and what a network raises.
         """
         address = URL(url, encoded=True)
         headers = {"Range": f"bytes={start}-{stop - 1}", "If-Match": f'"{etag}"'}
@@ -156,14 +160,18 @@ class StoreConnection:
                 address, headers=headers, allow_redirects=False, **proxy_arguments(address)
             ) as response,
         ):
-            span = f"bytes {start}-{stop - 1}/"
-            if response.status != HTTPStatus.PARTIAL_CONTENT or not response.headers.get(
-                "Content-Range", ""
-            ).startswith(span):
+            if not _is_range(response, start, stop):
                 raise _refusal(response, await response.content.read(_ERROR_BYTES))
+            if response.headers.get("ETag", etag).strip('"') != etag:
+                # What stands between may not know If-Match.
+                raise StoreRefused(HTTPStatus.PRECONDITION_FAILED, "", None)
 
             async def blocks() -> AsyncIterator[bytes]:
+                left = stop - start
                 async for block in response.content.iter_any():
+                    left -= len(block)
+                    if left < 0:
+                        raise aiohttp.ClientPayloadError("More came than was asked for.")
                     limit.reschedule(asyncio.get_running_loop().time() + self._stall)
                     yield block
 
@@ -185,11 +193,23 @@ class StoreConnection:
         return self._http
 
 
+def _is_range(response: aiohttp.ClientResponse, start: int, stop: int) -> bool:
+    if response.status == HTTPStatus.OK:
+        # The whole is as good, if it is what was asked for.
+        return start == 0 and response.content_length == stop
+    span = response.headers.get("Content-Range", "")
+    return response.status == HTTPStatus.PARTIAL_CONTENT and span.startswith(
+        f"bytes {start}-{stop - 1}/"
+    )
+
+
 def _refusal(response: aiohttp.ClientResponse, body: bytes) -> StoreRefused:
     found = _CODE.search(body)
     code = found[1].decode() if found else ""
     status = response.status
     if status < HTTPStatus.MULTIPLE_CHOICES:
+        if response.method == "GET" and status == HTTPStatus.OK:
+            code = RANGE_IGNORED
         # It lacks the ETag or the range that was asked for: a proxy, or a store that is unwell.
         status = HTTPStatus.BAD_GATEWAY
     return StoreRefused(int(status), code, retry_after(response.headers))
