@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import gateway
 from gateway.config import load_settings
@@ -79,3 +80,39 @@ def test_the_image_runs_as_nobody_in_particular_and_checks_its_health() -> None:
     assert user is not None
     assert int(user[1]) > 0
     assert 'CMD ["gateway", "health"]' in text
+
+
+def test_the_composition_reads_each_secret_from_a_file_that_it_is_given() -> None:
+    text = (ROOT / "docker-compose.yml").read_text()
+    composition = yaml.safe_load(text)
+    known = set(composition["secrets"])
+    for name, service in composition["services"].items():
+        given = set(service.get("secrets", ()))
+        assert given <= known, name
+        assert set(re.findall(r"/run/secrets/(\w+)", str(service))) == given, name
+        for variable in service.get("environment", {}):
+            assert "TOKEN" not in variable.removesuffix("TOKEN_FILE"), name
+            assert not variable.endswith(("PASSWORD", "SECRET_ACCESS_KEY")), name
+    # Every variable that is filled in from .env is told about there, and has a default here.
+    filled = dict(re.findall(r"\$\{(\w+)(:-)?", text))
+    assert set(filled.values()) == {":-"}
+    example = (ROOT / "deploy" / "example.env").read_text()
+    assert set(re.findall(r"^(\w+)=", example, re.MULTILINE)) == set(filled)
+
+
+def test_the_composition_s_settings_are_settings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in list(os.environ):
+        if name.startswith(("GW_", "AWS_")):
+            monkeypatch.delenv(name)
+    composition = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    for name in composition["secrets"]:
+        (tmp_path / name).write_text(f"hex-of-the-{name}\n")
+    for name, value in composition["services"]["gateway"]["environment"].items():
+        plain = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value)
+        monkeypatch.setenv(name, plain.replace("/run/secrets", str(tmp_path)))
+    settings = load_settings({"host": "0.0.0.0"})  # noqa: S104 - as in the image.
+    assert settings.token is not None
+    assert settings.token.get_secret_value() == "hex-of-the-token"
+    assert settings.redis_password is not None
