@@ -32,10 +32,12 @@ from benchmarks.processes import Server, serving
 from benchmarks.store import BareStore, exact, upload_id_of
 from benchmarks.stub import ALGORITHM, NAME, PART_CHECKSUM, PART_ETAG, PART_SIZE
 from gateway.client import GatewayClient
+from gateway.client.model import SignedPart
 from gateway.core.checksums import ALGORITHMS
 
 GOAL: Final = 1.15
 PARALLEL: Final = 4
+_SIGNED_AHEAD: Final = 200
 _WAIT: Final = 50.0
 _READY_SECONDS: Final = 60.0
 _READY_POLL: Final = 0.5
@@ -144,25 +146,34 @@ async def _send(client: GatewayClient, http: aiohttp.ClientSession, count: int) 
         "parts.bin", count * PART_SIZE, part_size=PART_SIZE, checksum_algorithm=ALGORITHM
     )
     numbers = range(1, count + 1)
-    signed = await client.sign(
-        session.session_id, [{"part_number": n, "checksum": checksum} for n in numbers]
-    )
     etags: dict[int, str] = {}
-    left = iter(signed)
+    url = ""
 
-    async def work() -> None:
+    async def work(left: Iterator[SignedPart]) -> None:
         for part in left:
             async with http.put(exact(part.url), data=body, headers=part.headers) as answer:
                 answer.raise_for_status()
                 etags[part.part_number] = answer.headers["ETag"]
 
-    await asyncio.gather(*(work() for _ in range(PARALLEL)))
+    # Not all at once: sending ten thousand may take longer than a URL lives.
+    for first in range(0, count, _SIGNED_AHEAD):
+        signed = await client.sign(
+            session.session_id,
+            [
+                {"part_number": n, "checksum": checksum}
+                for n in numbers[first : first + _SIGNED_AHEAD]
+            ],
+        )
+        url = signed[0].url
+        left = iter(signed)
+        await asyncio.gather(*(work(left) for _ in range(PARALLEL)))
     await client.acknowledge(
         session.session_id,
         [{"part_number": n, "etag": etags[n], "checksum": checksum} for n in numbers],
     )
-    path = exact(signed[0].url).path.split("/", 2)[2]
-    return Upload(session.session_id, path, upload_id_of(signed[0].url), etags)
+    # The URL has the bucket in its path, as `gateway dev` has it.
+    key = exact(url).path.split("/", 2)[2]
+    return Upload(session.session_id, key, upload_id_of(url), etags)
 
 
 async def _complete(client: GatewayClient, session_id: str) -> None:

@@ -3,8 +3,8 @@
 A timer is set again and again, and each time it is noted how much later than asked it went off.
 Linux counts for how long a thread was ready to run and got no processor; that share of a lag is
 taken out of the *block*, which is what this process has done to itself: a callback that computes
-for too long, one that waits for a disk, a thread that holds the interpreter. Elsewhere the whole
-lag counts as a block.
+for too long, one that waits for a disk, a thread that holds the interpreter (also one that holds
+it and has no processor itself). Elsewhere the whole lag counts as a block.
 
 It samples: a block is seen for what of it lies beyond the next time the timer was due, so up to
 one interval less than it was, and not at all where it falls between two of them. Time without a
