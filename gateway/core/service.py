@@ -1,7 +1,8 @@
 """The verbs: everything a door can ask for, and every rule about who may ask for it when.
 
 A method takes a principal first, changes nothing when it raises, and may be repeated. It does not
-promise that the store is reached: signing and status never talk to it.
+promise that the store is reached: signing and status never talk to it. It is long because a verb
+that is not here would be a second place where rules are kept.
 """
 
 import asyncio

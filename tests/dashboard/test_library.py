@@ -1,5 +1,6 @@
 """The library in somebody else's page: another origin, plain http, its methods and its events."""
 
+import asyncio
 import os
 import re
 from collections import Counter
@@ -9,7 +10,7 @@ from typing import Any
 from dashboard.elsewhere import HostPage
 from dashboard.upload_page import MIB, PART, write_file
 from deployment import TOKEN, Deployment
-from playwright.async_api import BrowserContext, Request, Route
+from playwright.async_api import BrowserContext, Request, Response, Route
 
 import gateway.dashboard
 
@@ -78,6 +79,21 @@ class TestTokens:
         assert set(refused) == {"first-token"}
         assert await elsewhere.page.evaluate("asked") == [None, "first-token"]
         assert await stored.content(await elsewhere.session(name)) == content
+
+    async def test_calls_at_once_ask_for_one_token_together(self, elsewhere: HostPage) -> None:
+        answers = await elsewhere.page.evaluate(
+            """async (token) => {
+              giveToken = async ({ rejected }) => {
+                await new Promise((resolve) => setTimeout(resolve, 50));
+                return rejected === null ? "an-old-token" : token;
+              };
+              const calls = [1, 2, 3, 4].map(() => uploader.api.find());
+              return (await Promise.all(calls)).map(({ uploads }) => Array.isArray(uploads));
+            }""",
+            TOKEN,
+        )
+        assert answers == [True] * 4
+        assert await elsewhere.page.evaluate("asked") == [None, "an-old-token"]
 
     async def test_no_token_ends_in_an_error_and_resume_goes_on_with_one(
         self, elsewhere: HostPage, files: Path
@@ -157,16 +173,31 @@ async def test_two_uploads_at_once_share_the_line(
         path: write_file(path, 6 * PART, seed=at) for at, path in enumerate((first, second))
     }
     tried: list[str] = []
+    signed = set[str]()
+    both = asyncio.Event()
 
     def note(request: Request) -> None:
         if "partNumber=" in request.url and request.method == "PUT":
             tried.append(re.sub(r".*/(\w+)\.bin\?.*", r"\1", request.url))
 
+    def note_signed(response: Response) -> None:
+        if response.url.endswith("/parts/sign"):
+            signed.add(response.url)
+            if len(signed) == len(contents):
+                both.set()
+
     elsewhere.page.on("request", note)
-    await elsewhere.send(first, second)
+    elsewhere.page.on("response", note_signed)
+    await elsewhere.hold_after(0)
+    await elsewhere.send(first, second, until=None)
+    async with asyncio.timeout(60):
+        await both.wait()
+    await elsewhere.release()
+    for path in contents:
+        await elsewhere.until(path.name, "completed")
     for path, content in contents.items():
         assert await stored.content(await elsewhere.session(path.name)) == content
-    # One that is first at the gateway may have a round before the other has been signed.
+    # Whoever is signed first may take all three places; the next three are the other's.
     assert {"first", "second"} == set(tried[:6]), tried
 
 
@@ -220,6 +251,24 @@ async def test_a_file_that_changes_meanwhile_is_an_error_and_can_be_given_again(
     assert error["code"] == "file_changed"
     await elsewhere.send(path)
     assert await stored.content(await elsewhere.session(path.name)) == path.read_bytes()
+
+
+async def test_an_upload_that_is_aborted_elsewhere_fails_and_can_start_again(
+    elsewhere: HostPage, stored: Any, files: Path
+) -> None:
+    name = "aborted-elsewhere.bin"
+    content = write_file(files / name, 3 * PART)
+    await elsewhere.hold_after(1)
+    await elsewhere.send(files / name, until=None)
+    session = await elsewhere.until_stored(name, 1)
+    await elsewhere.deployed.call("DELETE", f"/uploads/{session['session_id']}")
+    await elsewhere.release()
+    await elsewhere.until(name, "failed")
+    [(_, error)] = await elsewhere.events(name, "error")
+    assert error["code"] == "session_gone"
+    await elsewhere.tell(name, "resume")
+    await elsewhere.until(name, "completed")
+    assert await stored.content(await elsewhere.session(name)) == content
 
 
 class TestWorker:

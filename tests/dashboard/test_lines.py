@@ -51,15 +51,15 @@ async def test_a_slow_line_signs_little_ahead_and_for_as_long_as_it_takes(
     elsewhere: HostPage, stored: Any, files: Path
 ) -> None:
     name = "slow.bin"
-    content = write_file(files / name, 30 * MIB)
+    content = write_file(files / name, 50 * MIB)
     await elsewhere.visit(options={"create": {"part_size": 5 * MIB}})
     signing = Signing(elsewhere)
-    await elsewhere.slow_down(5 * MIB)
+    await elsewhere.slow_down(10 * MIB)
     await elsewhere.send(files / name)
     assert await stored.content(await elsewhere.session(name)) == content
-    assert elsewhere.put_parts == dict.fromkeys(range(1, 7), 1)
+    assert elsewhere.put_parts == dict.fromkeys(range(1, 11), 1)
     # Nothing has been signed twice, since everything was used within its life.
-    assert signing.numbers == list(range(1, 7))
+    assert signing.numbers == list(range(1, 11))
     assert signing.lives, "by then the rate was known"
     assert all(60 < life < URL_LIFETIME / 5 for life in signing.lives)
 

@@ -60,6 +60,8 @@ export class UploadError extends Error {
   readonly retryAfter: number | null;
   readonly details: Record<string, unknown>;
   readonly requestId: string;
+  /** The message and the hint, for people. */
+  toString(): string;
 }
 
 export interface Progress {

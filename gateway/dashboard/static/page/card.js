@@ -156,7 +156,7 @@ export class Card {
   }
 
   #showProgress(now) {
-    const { progress, state } = this.#upload;
+    const { progress, state, error } = this.#upload;
     const { total, sent, stored, speed, secondsLeft } = progress;
     const done = percent(sent, total);
     const share = (bytes) => (total === 0 ? (state === "completed" ? 1 : 0) : bytes / total);
@@ -172,8 +172,10 @@ export class Card {
     const still = state === "paused" || state === "failed" || state === "aborted";
     const amount = still
       ? `${formatBytesOf(stored, total)} stored`
-      : `${value} % · ${formatBytesOf(sent, total)}`;
-    setText(this.#parts.amount, state === "completed" ? "" : amount);
+      : `${value}\u00a0% · ${formatBytesOf(sent, total)}`;
+    // What is completed says so; what has to start again has nothing stored any more.
+    const moot = state === "completed" || (error && failureWords(error).again === "restart");
+    setText(this.#parts.amount, moot ? "" : amount);
     const pace = [];
     if (speed !== null) pace.push(`${formatBytes(speed)}/s`);
     if (secondsLeft !== null && speed > 0) pace.push(`${formatDuration(secondsLeft)} left`);

@@ -223,7 +223,7 @@ class Row {
   #detail({ state, size, received_bytes: received, fraction, error }) {
     if (state === "open" && size !== null) return `${formatBytesOf(received, size)} stored`;
     if (state === "verifying" && fraction !== null) {
-      return `${formatBytes(size)} · ${Math.floor(fraction * 100)} % read back`;
+      return `${formatBytes(size)} · ${Math.floor(fraction * 100)}\u00a0% read back`;
     }
     if (state === "corrupt" && error) return `${formatBytes(size)} · set aside, not handed out`;
     return formatBytes(size);

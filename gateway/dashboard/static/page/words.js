@@ -96,7 +96,7 @@ export function stateWords(upload) {
     uploading: upload.resumed ? "Going on where it stopped" : "Uploading",
     completing: "Putting the parts together",
     verifying:
-      verified === null ? "Checking" : `Reading it back to check: ${Math.floor(verified * 100)} %`,
+      verified === null ? "Checking" : `Reading it back to check: ${Math.floor(verified * 100)}\u00a0%`,
     completed: "Stored and verified",
     paused: "Paused",
     failed: "Stopped",

@@ -26,6 +26,11 @@ export class UploadError extends Error {
     this.details = rest.details ?? {};
     this.requestId = rest.requestId ?? "";
   }
+
+  /** What is wrong and what to do about it, for people. */
+  toString() {
+    return `${this.message} ${this.hint}`.trim();
+  }
 }
 
 const FILE_ERRORS = new Set(["NotReadableError", "NotFoundError", "SecurityError"]);
