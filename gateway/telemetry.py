@@ -70,7 +70,7 @@ def _scrub_field(name: str, value: Any, depth: int) -> Any:
     # Most fields are numbers, and need no look.
     if value is None or isinstance(value, (bool, int, float)):
         return value
-    if _SECRET_NAME.search(name):
+    if _is_secret(name):
         return REMOVED
     if depth < _MAX_DEPTH:
         if isinstance(value, Mapping):
@@ -78,6 +78,11 @@ def _scrub_field(name: str, value: Any, depth: int) -> Any:
         if isinstance(value, (list, tuple, set, frozenset)):
             return [_scrub_field("", item, depth + 1) for item in value]
     return scrub_text(str(value))
+
+
+@lru_cache(maxsize=1024)
+def _is_secret(name: str) -> bool:
+    return _SECRET_NAME.search(name) is not None
 
 
 def _replacement(match: re.Match[str]) -> str:

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -45,7 +46,7 @@ def decode_session(reply: Sequence[Any]) -> UploadSession:
     record, received_bytes, received_parts, verified, received, in_flight = reply
     try:
         # orjson and int() refuse None, which stands for a field that is missing.
-        session = session_from_record(orjson.loads(record))
+        session = _session(record)
         progress = Progress(
             received_bytes=int(received_bytes),
             received_parts=int(received_parts),
@@ -56,6 +57,12 @@ def decode_session(reply: Sequence[Any]) -> UploadSession:
     except (ValueError, TypeError) as error:
         raise unreadable() from error
     return replace(session, progress=progress)
+
+
+@lru_cache(maxsize=256)
+def _session(record: bytes) -> UploadSession:
+    """Decode a record, which does not change while parts come and go: a busy one is decoded once."""
+    return session_from_record(orjson.loads(record))
 
 
 def encode_part(part: Part) -> bytes:
