@@ -25,7 +25,7 @@ class Crew:
     def __init__(
         self, world: World, seed: int, *, clients: int, rest: float, patience: float
     ) -> None:
-        """`rest` is a client's longest pause between files, `patience` its time for one."""
+        """`rest` is the longest pause between files, `patience` a raw client's time for one."""
         self.endings: Counter[str] = Counter()
         self.bytes = 0
         self._world = world
@@ -70,7 +70,7 @@ class Crew:
             begins = 0.0 if who == "library" else _COMMAND_BEGINS
             plan = choose_interruptions(rng, source, begins)
             history.note("begin", **facts, declared=None, ending="complete")
-            own = OwnClient(world, source, rng, plan, deadline)
+            own = OwnClient(world, source, rng, plan)
             outcome = await own.run(library if who == "library" else command_line)
         self.endings[f"{who}: {outcome}"] += 1
         history.note("end", name=name, outcome=outcome)

@@ -19,6 +19,8 @@ from gateway.storage.s3.options import S3Options
 
 RECHECK_SECONDS = 5
 CREATION_LEASE_SECONDS = 3
+# Longer than any creation lasts with the limits below, as the real one is with the real limits.
+ANNOUNCED_SECONDS = 60
 
 
 def _set(module: Any, name: str, value: object) -> None:
@@ -32,6 +34,7 @@ def hurry(lifetime: float) -> None:
     for module in list(sys.modules.values()):
         if getattr(module, "RECHECK_AFTER", None) is recheck:
             _set(module, "RECHECK_AFTER", timedelta(seconds=RECHECK_SECONDS))
+    _set(creation, "RECHECK_AFTER", timedelta(seconds=ANNOUNCED_SECONDS))
     _set(sweeper, "_AGAIN", timedelta(seconds=2))
     _set(creation, "_CREATION_LEASE", CREATION_LEASE_SECONDS)
     core_options, s3_options = app._core_options, app.s3_options

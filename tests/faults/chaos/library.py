@@ -20,7 +20,6 @@ from faults.chaos.world import TOKEN, World
 from gateway.client import GatewayClient, Uploader, UploadOptions
 from gateway.errors import Conflict, GatewayError, Gone, StorageFull, Unavailable
 
-_TRIES = 20
 _TRIES_IN_CALM = 4
 _COMMAND_SECONDS = 90.0
 # What the README says of the exit codes: these go away by themselves, or with another session.
@@ -57,7 +56,6 @@ class OwnClient:
     source: Source
     rng: random.Random
     plan: Interruptions
-    deadline: float
 
     async def run(self, attempt: Try) -> str:
         """Try until it is done, and return how it ended."""
@@ -66,15 +64,13 @@ class OwnClient:
         await asyncio.to_thread(path.write_bytes, self.world.material.bytes_of(self.source))
         ends = list(self.plan.ends)
         calm_tries = 0
-        for _ in range(_TRIES):
+        while calm_tries < _TRIES_IN_CALM:
             calm_tries += self.world.calm.is_set()
             gateway = self.rng.choice(self.world.gateways)
             outcome = await attempt(self, path, gateway, ends.pop(0) if ends else None)
             if outcome is not None:
                 await asyncio.to_thread(path.unlink)
                 return outcome
-            if calm_tries >= _TRIES_IN_CALM or self.world.history.now > self.deadline:
-                break
             await asyncio.sleep(self.rng.uniform(0.05, 0.5))
         self.world.history.wrong(self.source.name, "Our own client did not get it done.")
         return "failed"

@@ -6,6 +6,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import aiohttp
+
 from gateway.embedded import free_port
 from gateway.embedded.process import ServerProcess
 
@@ -13,6 +15,7 @@ DRAIN_SECONDS = 4
 _PROGRAM = Path(__file__).with_name("hurried.py")
 # What a gateway may take beyond its drain, busy as the machine is.
 _MARGIN_SECONDS = 12
+_ANSWER_SECONDS = 5
 
 
 class Gateway:
@@ -27,9 +30,11 @@ class Gateway:
         self._life = life
         self._environment = environment | {"GW_PORT": self.url.rpartition(":")[2]}
         self._process: ServerProcess | None = None
+        self._came_up = False
 
     def start(self) -> None:
         """Start it, without waiting for anything."""
+        self._came_up = False
         lock = os.open(self._home / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             self._process = ServerProcess(
@@ -43,10 +48,22 @@ class Gateway:
         finally:
             os.close(lock)
 
-    @property
-    def running(self) -> bool:
-        """Whether the process is there, paused or not."""
-        return self._process is not None and self._process.running
+    async def is_ready(self) -> bool:
+        """Whether it says that it is ready, within seconds."""
+        timeout = aiohttp.ClientTimeout(total=_ANSWER_SECONDS)
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=timeout) as http,
+                http.get(f"{self.url}/readyz") as answer,
+            ):
+                self._came_up |= answer.ok
+                return answer.ok
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return False
+
+    async def has_come_up(self) -> bool:
+        """Whether it has been ready since it was started, however it is now."""
+        return self._came_up or await self.is_ready()
 
     def send(self, number: signal.Signals) -> None:
         """Signal it."""

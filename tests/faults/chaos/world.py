@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import minio
 import redis.asyncio
 import urllib3
@@ -75,16 +74,7 @@ class World:
 
     async def is_ready(self) -> bool:
         """Whether every gateway says that it is ready."""
-        timeout = aiohttp.ClientTimeout(total=5)
-        async with aiohttp.ClientSession(timeout=timeout) as http:
-            for gateway in self.gateways:
-                try:
-                    async with http.get(f"{gateway.url}/readyz") as answer:
-                        if answer.status != 200:
-                            return False
-                except (aiohttp.ClientError, TimeoutError):
-                    return False
-        return True
+        return all([await gateway.is_ready() for gateway in self.gateways])
 
     async def wait_until_ready(self) -> None:
         """Wait for every gateway, within a bound."""
