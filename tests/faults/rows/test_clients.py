@@ -179,18 +179,26 @@ async def test_row_28_a_part_damaged_on_the_way_is_refused_and_sent_again(
     assert receipt.verified_by == "client_parts"
 
 
-async def test_row_28_a_download_damaged_on_the_way_is_not_handed_over(
-    site: Site, proxy: StoreProxy, tmp_path: Path
+@pytest.mark.parametrize("times", [1, None])
+async def test_row_28_a_download_damaged_on_the_way_is_fetched_again_or_not_handed_over(
+    site: Site, proxy: StoreProxy, tmp_path: Path, times: int | None
 ) -> None:
     sha256 = write_file(tmp_path / "file", 2)
     receipt = await site.upload(tmp_path / "file")
     copy = tmp_path / "copy"
-    proxy.add(Fault("GetObject", Kind.FLIP_REPLY))
+    damaged = proxy.add(
+        Fault(
+            "GetObject", Kind.FLIP_REPLY, times=times, when=lambda call: call.key.endswith("file")
+        )
+    )
     async with site.client() as client:
-        with pytest.raises(Corrupt):
-            await Downloader(client).download(receipt.session_id, copy)
-        assert not copy.exists()
+        if times is None:
+            with pytest.raises(Corrupt):
+                await Downloader(client).download(receipt.session_id, copy)
+            assert not copy.exists()
+            proxy.clear()
         await Downloader(client).download(receipt.session_id, copy)
+    assert damaged.hits
     assert hashlib.sha256(copy.read_bytes()).hexdigest() == sha256
 
 
