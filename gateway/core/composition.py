@@ -8,6 +8,7 @@ from gateway.core.freezer import Freezer
 from gateway.core.ports import Clock, Leases, ObjectStore, SessionStore, Sidecars, Storage
 from gateway.core.reconciler import Reconciler
 from gateway.core.service import ServiceOptions, UploadService
+from gateway.core.signer import Signer
 from gateway.core.sweeper import Sweeper, SweeperOptions
 
 
@@ -84,6 +85,7 @@ def compose(ports: Ports, options: CoreOptions) -> Core:
         sweeper=sweeper,
         options=options.creator,
     )
+    signer = Signer(ports.storage, ports.sessions, options.service.url_lifetime)
     service = UploadService(
         storage=ports.storage,
         objects=ports.objects,
@@ -91,6 +93,7 @@ def compose(ports: Ports, options: CoreOptions) -> Core:
         clock=ports.clock,
         reconciler=reconciler,
         creator=creator,
+        signer=signer,
         freezer=freezer,
         completer=completer,
         sweeper=sweeper,

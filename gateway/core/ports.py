@@ -309,7 +309,7 @@ class SessionStore(Protocol):
 
     @abstractmethod
     async def is_marked(self) -> bool:
-        """Tell whether `mark` was called on this Redis since it was last empty."""
+        """Tell whether `mark` was called, and nothing can have been lost since."""
 
     @abstractmethod
     async def mark(self) -> None:

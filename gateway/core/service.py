@@ -7,15 +7,15 @@ that is not here would be a second place where rules are kept.
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from gateway.core.access import READ, WRITE, Principal, authorize
-from gateway.core.checksums import ALGORITHMS, Checksum
+from gateway.core.checksums import Checksum
 from gateway.core.completer import Completer
 from gateway.core.creation import Creator
-from gateway.core.freezer import Freezer, part_length, refuse_duplicates
+from gateway.core.freezer import Freezer, part_length
 from gateway.core.health import Check, check
 from gateway.core.lifecycle import CLOSED, SETTLED, UNSETTLED, Trigger, advance, require_open
 from gateway.core.model import (
@@ -30,28 +30,25 @@ from gateway.core.model import (
     UploadSession,
     check_session_id,
 )
-from gateway.core.plan import PartPlan
 from gateway.core.ports import (
     Clock,
     ObjectStore,
     PartOutcome,
-    Presigner,
     SessionPage,
     SessionQuery,
     SessionStore,
     Storage,
 )
 from gateway.core.reconciler import Reconciled, Reconciler, lost_just_now, recorded
+from gateway.core.signer import MAX_PARTS_A_CALL, Signer
 from gateway.core.sweeper import Sweeper
 from gateway.errors import (
     Conflict,
     GatewayError,
-    Internal,
     InvalidRequest,
     NoSuchUpload,
 )
 
-MAX_PARTS_A_CALL = 1000
 _WATCH_PAUSE = 0.5
 
 
@@ -85,6 +82,7 @@ class UploadService:
         clock: Clock,
         reconciler: Reconciler,
         creator: Creator,
+        signer: Signer,
         freezer: Freezer,
         completer: Completer,
         sweeper: Sweeper,
@@ -96,6 +94,7 @@ class UploadService:
         self._clock = clock
         self._reconciler = reconciler
         self._creator = creator
+        self._signer = signer
         self._freezer = freezer
         self._completer = completer
         self._sweeper = sweeper
@@ -158,55 +157,19 @@ class UploadService:
         """Presign PUTs, binding size and checksum; asking again is free.
 
         `expires_in` is the life in seconds, from 1, of which a client wants no more than it will
-        use; never longer than `url_lifetime`, which it is without. Raises Conflict `part_conflict` where another checksum is recorded for a part and the
-        request does not say `replace`; what require_open raises; InvalidRequest.
+        use; never longer than `url_lifetime`, which it is without. Raises Conflict `part_conflict`
+        where another checksum is recorded for a part and the request does not say `replace`; what
+        require_open raises; InvalidRequest.
         """
         session = await self._load(principal, WRITE, session_id)
-        require_open(session)
-        if len(parts) > MAX_PARTS_A_CALL:
-            raise InvalidRequest(
-                f"At most {MAX_PARTS_A_CALL} parts are signed at a time.",
-                code="too_many_parts",
-                hint="Ask for the next ones when these are on their way.",
-            )
-        refuse_duplicates([part.number for part in parts])
-        life = self._options.url_lifetime
-        if expires_in is not None:
-            if expires_in < 1:
-                raise InvalidRequest(
-                    "expires_in is a whole number of seconds, from 1.",
-                    hint="Leave it out for the longest life that this gateway gives.",
-                )
-            life = min(life, expires_in)
-        plan = session.plan
-        sized = [_sized(session, plan, part) for part in parts]
-        if _needs_checksums(session) and any(part.checksum is None for part in sized):
-            raise InvalidRequest(
-                f"Every part of a {session.checksum_algorithm} session needs its checksum.",
-                code="checksum_required",
-                hint="Send the checksum of each part, or create the session with a CRC.",
-            )
-        with recorded():
-            await self._check_replacements(session, sized)
-        bound = session.checksum_algorithm in self.limits.part_checksums
-        return await self._presigner.sign_parts(
-            session.upload,
-            sized if bound else [PartToSign(part.number, part.size) for part in sized],
-            algorithm=session.checksum_algorithm,
-            expires_in=life,
-        )
+        return await self._signer.sign(session, parts, expires_in=expires_in)
 
     async def sign_first(
         self, principal: Principal, session: UploadSession, count: int
     ) -> list[SignedPart]:
         """Presign the first parts of a new session, no checksum bound; none where each needs one."""
-        numbers = range(1, min(count, session.plan.last_number) + 1)
-        # A session found again by its idempotency key may be past sending.
-        if session.state is not State.OPEN or _needs_checksums(session):
-            return []
-        return await self.sign(
-            principal, session.session_id, [PartToSign(number) for number in numbers]
-        )
+        authorize(principal, WRITE, session)
+        return await self._signer.sign_first(session, count)
 
     async def acknowledge(
         self, principal: Principal, session_id: str, parts: Sequence[Acknowledged]
@@ -278,6 +241,8 @@ class UploadService:
         """
         session = await self._load(principal, WRITE, session_id)
         if session.state in CLOSED:
+            if not session.storage_cleared:
+                await self._sweeper.remember(session)
             return
         require_open(session)
         with recorded():
@@ -287,9 +252,12 @@ class UploadService:
                 require_open(session)
             after, event = advance(session, Trigger.ABORT, self._clock.now())
             session = await self._sessions.save(after, event)
-        # The session is aborted whatever comes now; what cannot be cleared, the sweeper clears.
-        with suppress(GatewayError):
+        try:
             await self._sweeper.clear(session)
+        except GatewayError:
+            # What cannot be cleared now, the sweeper clears. But storage has to know before this
+            # is answered, or with Redis lost the session would come back as an open one.
+            await self._sweeper.remember(session)
 
     async def watch(
         self, principal: Principal, session_id: str
@@ -314,7 +282,7 @@ class UploadService:
         _require_content(session)
         lifetime = self._options.url_lifetime
         expires_at = self._clock.now() + timedelta(seconds=lifetime)
-        url = await self._presigner.sign_get(
+        url = await self._signer.presigner.sign_get(
             session.upload.bucket,
             session.upload.key,
             filename=session.filename,
@@ -342,43 +310,10 @@ class UploadService:
             self._sessions, self._objects, self._options.bucket, self._options.check_timeout
         )
 
-    @property
-    def _presigner(self) -> Presigner:
-        if self._storage.presigner is None:
-            raise Internal("This storage cannot presign.", code="presigning_unsupported")
-        return self._storage.presigner
-
     async def _load(self, principal: Principal, scope: str, session_id: str) -> UploadSession:
         session = await self._reconciler.load(check_session_id(session_id))
         authorize(principal, scope, session)
         return session
-
-    async def _check_replacements(
-        self, session: UploadSession, parts: Sequence[PartToSign]
-    ) -> None:
-        known = [part for part in parts if session.progress.has(part.number)]
-        if not known:
-            return
-        recorded = await self._sessions.parts_of(
-            session.session_id, [part.number for part in known]
-        )
-        conflicts = [
-            part.number
-            for part in known
-            if not part.replace
-            and part.checksum is not None
-            and part.number in recorded
-            and recorded[part.number].checksum not in {None, part.checksum}
-        ]
-        if conflicts:
-            raise Conflict(
-                "Other bytes are stored for these parts.",
-                code="part_conflict",
-                hint="Send replace: true for a part if the new bytes are meant to take its place.",
-                details={"parts": conflicts},
-            )
-        if replaced := [part.number for part in known if part.replace]:
-            await self._sessions.allow_replace(session.session_id, replaced)
 
     async def _reconcile(self, session: UploadSession) -> Reconciled:
         try:
@@ -387,20 +322,6 @@ class UploadService:
             session = await self._freezer.close_or_adopt(session)
             require_open(session)
             raise
-
-
-def _needs_checksums(session: UploadSession) -> bool:
-    # A composite is made of the parts' checksums, and a store refuses parts that lack one.
-    return not ALGORITHMS[session.checksum_algorithm].combinable
-
-
-def _sized(session: UploadSession, plan: PartPlan, part: PartToSign) -> PartToSign:
-    size = part_length(plan, part.number) if part.size is None else part.size
-    if part.size is not None:
-        plan.check_length(part.number, size)
-    if part.checksum is not None:
-        Checksum(session.checksum_algorithm, part.checksum)
-    return PartToSign(part.number, size, part.checksum, part.replace)
 
 
 def _require_content(session: UploadSession) -> StoredObject:

@@ -137,8 +137,3 @@ def entry_of(cursor: str) -> str:
             hint="Use the cursor of the page before as it is, or none for the first page.",
         )
     return entry
-
-
-def _entry(session: UploadSession) -> str:
-    # 15 digits of milliseconds last until the year 33658.
-    return f"{milliseconds(session.created_at):015d}:{session.session_id}"

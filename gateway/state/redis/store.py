@@ -14,7 +14,6 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from gateway.core.clock import SystemClock
 from gateway.core.events import Event
@@ -22,9 +21,8 @@ from gateway.core.lifecycle import SETTLED, attention_at
 from gateway.core.model import Part, Progress, State, UploadSession
 from gateway.core.plan import PartPlan
 from gateway.core.ports import Clock, PartList, PartOutcome, SessionPage, SessionQuery, SessionStore
-from gateway.errors import Conflict, GatewayError, Internal, InvalidRequest, SessionNotFound
+from gateway.errors import Conflict, InvalidRequest, SessionNotFound
 from gateway.state.redis.client import Client, Script
-from gateway.state.redis.errors import unreadable
 from gateway.state.redis.index import (
     SessionIndex,
     belongs,
@@ -34,6 +32,7 @@ from gateway.state.redis.index import (
     session_id_of,
 )
 from gateway.state.redis.keys import Keys
+from gateway.state.redis.mark import Mark
 from gateway.state.redis.reads import SessionReads
 from gateway.state.redis.records import (
     decode_event,
@@ -44,6 +43,7 @@ from gateway.state.redis.records import (
     encode_session,
     milliseconds,
 )
+from gateway.state.redis.replies import raise_refusal, session_or_none
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +102,7 @@ class RedisSessionStore(SessionStore):
         self._options = options or RedisStoreOptions()
         self._keys = Keys(self._options.prefix)
         self._reads = SessionReads(client, self._keys)
+        self._mark = Mark(client, self._keys)
         keep = self._options.grace + self._options.retention + _INDEX_SLACK
         self._index = SessionIndex(client, self._keys, keep=keep, clock=clock or SystemClock())
 
@@ -188,7 +189,7 @@ class RedisSessionStore(SessionStore):
         reply = await self._client.run(
             _ADD_PARTS, self._keys.all(session_id)[:5], *await encode_parts(parts)
         )
-        _raise_refusal(reply)
+        raise_refusal(reply)
         if reply[0] == b"conflict":
             raise Conflict(
                 "Other bytes are recorded for these parts.",
@@ -205,7 +206,7 @@ class RedisSessionStore(SessionStore):
         reply = await self._client.run(
             _ALLOW_REPLACE, [keys.session(session_id), keys.replace(session_id)], *numbers
         )
-        _raise_refusal(reply)
+        raise_refusal(reply)
 
     async def heal_parts(
         self, session_id: str, *, found: Sequence[Part], lost: Sequence[Part]
@@ -220,7 +221,7 @@ class RedisSessionStore(SessionStore):
             *await encode_parts(lost),
         )
         if reply[0] != b"closed":
-            _raise_refusal(reply)
+            raise_refusal(reply)
 
     async def parts(self, session_id: str) -> PartList:
         """Return all recorded parts in order; none, at revision 0, for an unknown session."""
@@ -248,12 +249,12 @@ class RedisSessionStore(SessionStore):
         claims = [word for claim in in_flight.items() for word in claim]
         reply = await self._client.run(_REPORT_IN_FLIGHT, keys, _IN_FLIGHT_MS, *claims)
         if reply[0] != b"closed":
-            _raise_refusal(reply)
+            raise_refusal(reply)
 
     async def report_verified(self, session_id: str, verified_bytes: int) -> None:
         """Record how far verification read; a save that starts verifying sets it back to 0."""
         keys = [self._keys.session(session_id)]
-        _raise_refusal(await self._client.run(_REPORT_VERIFIED, keys, verified_bytes))
+        raise_refusal(await self._client.run(_REPORT_VERIFIED, keys, verified_bytes))
 
     async def find(self, query: SessionQuery) -> SessionPage:
         """Return one page; its sessions may be fewer than the limit although more follow.
@@ -308,12 +309,12 @@ class RedisSessionStore(SessionStore):
         return [decode_event(value) for value in values]
 
     async def is_marked(self) -> bool:
-        """Tell whether `mark` was called on this Redis since it was last empty."""
-        return bool(await self._client.command("EXISTS", self._keys.mark))
+        """Tell whether `mark` was called on this Redis, and it has lost nothing since."""
+        return await self._mark.is_there()
 
     async def mark(self) -> None:
         """Note that the records are as complete as the sidecars in storage."""
-        await self._client.command("SET", self._keys.mark, 1)
+        await self._mark.make()
 
     async def ping(self) -> None:
         """Raise Unavailable unless Redis answers."""
@@ -327,7 +328,7 @@ class RedisSessionStore(SessionStore):
         garbage: list[str] = []
         replies = await self._reads.read_each([session_id_of(entry) for entry in entries])
         for entry, reply in zip(entries, replies, strict=True):
-            session = None if reply is None else _readable(session_id_of(entry), reply)
+            session = None if reply is None else session_or_none(session_id_of(entry), reply)
             if reply is None or (session is not None and not belongs(entry, session, query)):
                 garbage.append(entry)
             elif session is not None:
@@ -375,30 +376,3 @@ def _check_numbers(parts: Sequence[Part]) -> None:
     # A bit far outside would make Redis allocate half a gigabyte.
     for part in parts:
         _ANY_PLAN.check_number(part.number)
-
-
-def _raise_refusal(reply: Sequence[Any]) -> None:
-    match reply[0]:
-        case b"missing":
-            raise SessionNotFound
-        case b"unreadable":
-            raise unreadable()
-        case b"closed":
-            state = reply[1].decode()
-            raise Conflict(
-                f"The session is {state}, and its list of parts is frozen.",
-                code="session_not_open",
-                hint="Ask for its status; parts belong to an open session.",
-                details={"state": state},
-            )
-
-
-def _readable(session_id: str, reply: Any) -> UploadSession | None:
-    """Return the session of a reply, or None, with a warning, where its record makes no sense."""
-    try:
-        if isinstance(reply, GatewayError):
-            raise reply
-        return decode_session(reply)
-    except Internal as error:
-        log.warning("session passed over: %s", error.code, extra={"session_id": session_id})
-        return None
