@@ -136,6 +136,22 @@ async def test_an_abort_that_could_not_be_cleared_outlives_redis(stack: Stack) -
     assert [event.event_id for event in events] == [f"{session.session_id}:2"]
 
 
+async def test_an_abort_is_answered_when_storage_knows_of_it(stack: Stack) -> None:
+    async def fail(*_: Any) -> None:
+        raise Unavailable("No.")
+
+    session = await uploaded(stack)
+    sidecars = stack.ports.sidecars
+    stack.reconnect(sidecars=Around(sidecars, write=fail))
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            await stack.core.service.abort(ALICE, session.session_id)
+    stack.reconnect(sidecars=sidecars)
+    await stack.core.service.abort(ALICE, session.session_id)
+    await stack.empty_redis()
+    assert (await stack.core.service.get(ALICE, session.session_id)).state is State.ABORTED
+
+
 async def test_a_session_found_before_it_is_recorded_has_its_event(stack: Stack) -> None:
     new = NewUpload(filename="a.bin", size=1, idempotency_key="k1")
     undisturbed = Tracer()
