@@ -256,7 +256,7 @@ async def test_a_file_that_changes_meanwhile_is_an_error_and_can_be_given_again(
 async def test_an_upload_that_is_aborted_elsewhere_fails_and_can_start_again(
     elsewhere: HostPage, stored: Any, files: Path
 ) -> None:
-    name = "aborted-elsewhere.bin"
+    name = "gone-elsewhere.bin"
     content = write_file(files / name, 3 * PART)
     await elsewhere.hold_after(1)
     await elsewhere.send(files / name, until=None)
