@@ -26,7 +26,7 @@ class Text:
 
     def read(self, request: web.Request) -> str | None:
         """Return it, None where it is absent or empty, or raise InvalidRequest `invalid_query`."""
-        return _text(request, self.name, self.longest)
+        return _text(request, self.name, self.longest) or None
 
     def parameter(self) -> Parameter:
         """Describe it."""
@@ -99,7 +99,7 @@ class States:
     def read(self, request: web.Request) -> frozenset[State] | None:
         """Return them, None for all, or raise InvalidRequest `invalid_query`."""
         value = _text(request, self.name, longest=200)
-        if value is None:
+        if not value:
             return None
         try:
             return frozenset(State(name) for name in value.split(","))
@@ -163,7 +163,7 @@ def _text(request: web.Request, name: str, longest: int) -> str | None:
     found = values(request, name)
     if len(found) > 1 or any(len(value) > longest for value in found):
         raise _bad_query(name, f"Send {name} once, with at most {longest} characters.")
-    return found[0] if found and found[0] else None
+    return found[0] if found else None
 
 
 def _bad_query(name: str, hint: str) -> InvalidRequest:

@@ -298,6 +298,7 @@ async def test_sessions_are_listed_with_a_link_to_the_next_page(
         "/uploads?limit=x",
         "/uploads?limit=%D9%A7",
         "/uploads?limit=" + "1" * 50,
+        "/uploads?limit=",
         "/uploads?limit=1&limit=2",
         "/uploads?state=unknown",
         "/uploads?state=open,,",
