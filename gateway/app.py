@@ -249,8 +249,9 @@ async def serve(
 ) -> None:
     """Serve on listening sockets until told to stop, then drain.
 
-    With a certificate `shown`, https is served, and its files are watched. With `bucket_origins` the bucket is made first, and lets pages of these origins send parts.
-    `when_ready` is called once, as soon as Redis and the store answer.
+    With a certificate `shown`, https is served, and its files are watched. With `bucket_origins`
+    the bucket is made first, and lets pages of these origins send parts. `when_ready` is called
+    once, as soon as Redis and the store answer.
     """
     app = build_app(settings, stop=stop, bucket_origins=bucket_origins)
     runner = make_runner(app, _server_options(settings))

@@ -27,7 +27,7 @@ from gateway.client.completion import (
 from gateway.client.digests import CONTROL, FileDigests
 from gateway.client.fingerprint import fingerprint
 from gateway.client.journal import Journal, state_directory
-from gateway.client.model import COMPLETED, OPEN, Session, unexpected_answer
+from gateway.client.model import COMPLETED, OPEN, Session, StoredPart, unexpected_answer
 from gateway.client.patience import Patience
 from gateway.client.receipts import UploadReceipt
 from gateway.client.resume import find_session
@@ -90,7 +90,7 @@ class FileUpload:
                 if self._tally.parts or not await self._is_lost(session):
                     raise
                 _log.warning("The store has lost session %s; beginning anew.", session.session_id)
-        return await self._rounds(await self._create())
+        return await self._rounds(await self._create(), is_new=True)
 
     async def _is_lost(self, session: Session) -> bool:
         error = (await self._client.get(session.session_id)).raw.get("error")
@@ -111,7 +111,7 @@ class FileUpload:
             raise unexpected_answer("a session for another file, or with an unknown checksum")
         return session
 
-    async def _rounds(self, session: Session) -> UploadReceipt:
+    async def _rounds(self, session: Session, *, is_new: bool = False) -> UploadReceipt:
         self._progress.session_id = session.session_id
         entry = self._journal.entry
         if entry is None or entry.session_id != session.session_id:
@@ -122,9 +122,12 @@ class FileUpload:
             self._sync = asyncio.create_task(asyncio.to_thread(self._journal.sync))
         digests = self._digests(session)
         forced: list[int] = []
-        for _ in range(MAX_ROUNDS):
+        for number in range(MAX_ROUNDS):
             try:
-                session = await self._round(session, digests, forced)
+                # Of a session made just now, nobody needs to ask what is stored.
+                begins = is_new and number == 0
+                stored = {} if begins else await self._client.parts(session.session_id)
+                session = await self._round(session, digests, stored, forced)
                 forced = []
             except Conflict as error:
                 forced = named_parts(error)
@@ -137,9 +140,14 @@ class FileUpload:
                 return await self._finish(session, digests)
         raise never_complete()
 
-    async def _round(self, session: Session, digests: FileDigests, forced: list[int]) -> Session:
+    async def _round(
+        self,
+        session: Session,
+        digests: FileDigests,
+        stored: dict[int, StoredPart],
+        forced: list[int],
+    ) -> Session:
         sender = self._bench.sender(session, self._source, digests, self._patience)
-        stored = await self._client.parts(session.session_id)
         if stored:
             _log.warning(
                 "Going on with session %s: %d of %d parts are stored; comparing them.",
