@@ -22,7 +22,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--s3", metavar="URL", help="test against this store, not an embedded one")
     parser.addoption("--seed", type=int, default=1, help="schedule of the chaos run")
     parser.addoption(
-        "--chaos-seconds", type=float, default=15, help="how long the chaos run goes on"
+        "--chaos-seconds", type=float, default=12, help="how long the chaos run goes on"
     )
 
 

@@ -1,7 +1,7 @@
 """Random clients, faults and kills, drawn from a seed, and a judge over their history.
 
-    pytest -m chaos --seed 7                          the schedule of seed 7, for 15 seconds
-    pytest -m chaos --seed 7 --chaos-seconds 1800     half an hour of it
+    pytest -n 0 -m chaos --seed 7                          the schedule of seed 7, some seconds
+    pytest -n 0 -m chaos --seed 7 --chaos-seconds 1800     half an hour of it
 
 A seed fixes the schedule alone: files, clients and what they do, faults and when they come. How
 they meet is up to the machine, so a failure may need several runs to come again; its history, whose
@@ -36,6 +36,9 @@ async def test_promises_hold_whatever_happens(
     chaos_seed: int, chaos_seconds: float, tmp_path: Path, record_property: Any
 ) -> None:
     history = History(tmp_path / "history.jsonl")
+    again = f"pytest -n 0 -m chaos --seed {chaos_seed} --chaos-seconds {chaos_seconds:g}"
+    # Shown with any failure, that of a client or of a server that does not come up, too.
+    print(f"The same schedule again: {again}\nThe history: {history.path}")  # noqa: T201
     rng = random.Random(chaos_seed)
     disasters = draw_disasters(rng, chaos_seconds, every=2.5)
     mishaps = draw_mishaps(rng, chaos_seconds, every=0.25)
@@ -61,7 +64,6 @@ async def test_promises_hold_whatever_happens(
         verdict.figures[f"warnings of gateway {gateway.number}"] = dict(warnings)
     summary = _summary(chaos_seed, chaos_seconds, verdict, crew, storm)
     record_property("chaos", summary)
-    again = f"pytest -m chaos --seed {chaos_seed} --chaos-seconds {chaos_seconds:g}"
     assert not verdict.wrongs, "\n".join(
         [
             f"{len(verdict.wrongs)} promises broken. The same schedule again: {again}",
