@@ -30,9 +30,18 @@ StreamSource: TypeAlias = "Readable | AsyncIterable[bytes]"
 
 
 class StreamReader:
-    """Reads a stream in blocks of a known size, however its producer cuts it."""
+    """Reads a stream in blocks of a known size, however its producer cuts it.
+
+    Raises InvalidRequest (`stream_unreadable`) for what is none.
+    """
 
     def __init__(self, source: StreamSource) -> None:
+        if not (callable(getattr(source, "read", None)) or isinstance(source, AsyncIterable)):
+            raise InvalidRequest(
+                f"A stream cannot be read from {type(source).__name__}.",
+                code="stream_unreadable",
+                hint="Give a file-like object that is open for reading, or an async iterable.",
+            )
         self._blocks = _blocks(source)
         self._rest = memoryview(b"")
 
@@ -100,12 +109,6 @@ async def _blocks(source: StreamSource) -> AsyncGenerator[bytes, None]:
         async for piece in source:
             if block := _bytes(piece):
                 yield block
-    else:
-        raise InvalidRequest(
-            f"A stream cannot be read from {type(source).__name__}.",
-            code="stream_unreadable",
-            hint="Give a file-like object that is open for reading bytes, or an async iterable.",
-        )
 
 
 def _blocking(read: Callable[[int], Any]) -> Callable[[int], Awaitable[bytes]]:

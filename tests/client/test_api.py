@@ -207,3 +207,24 @@ async def test_the_event_stream_of_an_unknown_session_is_an_error(gate: Gate) ->
         with pytest.raises(NotFound):
             async for _ in client.events("0" * 32):
                 pass
+
+
+async def test_following_goes_on_over_connections_that_break(gate: Gate) -> None:
+    async with gate.client() as client:
+        session = await client.create("file", 10)
+        fault = gate.api.add(Fault("GET", "/events$", times=2, answer=(503, {}, b"")))
+        states: list[str] = []
+        async with asyncio.timeout(30):
+            async for change in client.follow(session.session_id):
+                states.append(change.state)
+                if fault.hits == 2 and change.state == "open":
+                    await client.abort(session.session_id)
+        assert fault.hits == 2
+        assert states[0] == "open"
+        assert states[-1] == "aborted"
+
+
+async def test_following_what_is_not_there_says_so(gate: Gate) -> None:
+    async with gate.client() as client:
+        with pytest.raises(NotFound):
+            await anext(client.follow("0" * 32))

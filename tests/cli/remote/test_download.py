@@ -64,12 +64,6 @@ async def test_bytes_that_were_not_right_are_3_though_they_are_out(
     assert "Throw away" in err
 
 
-async def test_json_and_bytes_do_not_go_to_one_place(shell: Shell) -> None:
-    code, out, err = await piped(shell, "0" * 32, "-o", "-", "--json")
-    assert (code, out) == (2, b"")
-    assert "--json" in err
-
-
 async def test_a_reader_that_has_gone_is_1(shell: Shell, uploaded: tuple[Any, bytes]) -> None:
     reading, writing = os.pipe()
     os.close(reading)
