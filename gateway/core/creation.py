@@ -84,7 +84,11 @@ class Creator:
         lease = await self._leases.acquire(session_id, seconds=_CREATION_LEASE)
         try:
             with suppress(SessionNotFound):
-                return _same_request(await self._reconciler.load(session_id), new), False
+                session = _same_request(await self._reconciler.load(session_id), new)
+                if session.state is State.OPEN and lease is not None:
+                    # The try before this one may have died when it had made the session.
+                    await self._sweeper.clear_unrecorded(session_id, but=session.upload)
+                return session, False
             if lease is None:
                 raise Conflict(
                     "The first request with this Idempotency-Key is still under way.",

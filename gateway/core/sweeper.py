@@ -7,13 +7,14 @@ and rebuilds Redis from the sidecars after it was emptied. All of it can be repe
 
 import asyncio
 import logging
+import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from gateway.core.completer import Completer
 from gateway.core.freezer import Freezer
-from gateway.core.lifecycle import CLOSED, RECHECK_AFTER, UNSETTLED, Trigger, advance
+from gateway.core.lifecycle import CLOSED, RECHECK_AFTER, UNSETTLED, Trigger, advance, is_over
 from gateway.core.model import MultipartUpload, State, UploadSession
 from gateway.core.ports import Clock, Leases, ObjectStore, SessionStore, Sidecar, Sidecars, Storage
 from gateway.core.reconciler import Reconciler
@@ -21,6 +22,8 @@ from gateway.errors import Conflict, GatewayError, NoSuchUpload, SessionNotFound
 
 log = logging.getLogger(__name__)
 
+_PREFIX = "uploads/"
+_OWN_KEY = re.compile(r"uploads/([0-9a-f]{32})/", re.ASCII)
 # A session whose completion is under way, or whose look-up failed, is looked at again after this.
 _AGAIN = timedelta(seconds=30)
 
@@ -32,7 +35,8 @@ class SweeperOptions:
     `interval` is the pause between rounds, `lease` how long a dead sweeper blocks the others, in
     seconds; `batch` are the sessions of one round. `bucket` is that of the gateway's own keys.
 
-    `grace` is how long after its expiry a session still takes parts and is not yet cleared.
+    `grace` is how long after its expiry a session still takes parts and is not yet cleared;
+    `retention` is how long Redis keeps one that is over.
     """
 
     bucket: str
@@ -41,6 +45,7 @@ class SweeperOptions:
     batch: int = 100
     at_once: int = 8
     grace: timedelta = timedelta(hours=24)
+    retention: timedelta = timedelta(days=30)
 
 
 class Sweeper:
@@ -119,8 +124,11 @@ class Sweeper:
     async def rebuild(self) -> int:
         """Record every session that has a sidecar and is not known; return how many were looked at.
 
-        Sessions are found one by one without it, too, but not by
-        their fingerprint, and unfinished completions would wait for somebody to ask.
+        But for those that were over longer than `retention` ago: they come back when asked for.
+
+        Sessions are found one by one without it, too, but not by their fingerprint, and unfinished
+        completions would wait for somebody to ask. Announcements are gone, so that uploads without
+        a session are looked for as well.
         """
         count = 0
         batch: list[str] = []
@@ -134,6 +142,7 @@ class Sweeper:
                 # A hundred thousand sidecars take minutes, and completions do not wait for them.
                 await self._attend_due()
         await asyncio.gather(*map(self._recall, batch))
+        await self._recall_creations()
         await self._sessions.mark()
         return count
 
@@ -144,6 +153,7 @@ class Sweeper:
         # Were Redis lost while the parts go, the session must not come back as an open one.
         await self.remember(session)
         await self._delete(session.session_id, session.upload)
+        await self.clear_unrecorded(session.session_id)
         cleared = replace(
             session,
             storage_cleared=True,
@@ -167,7 +177,8 @@ class Sweeper:
         """
         prefix = key_prefix(session_id)
         async for upload in self._objects.list_uploads(self._options.bucket, prefix):
-            if upload != but:
+            # A store that passes over the prefix must not cost others their uploads.
+            if upload != but and upload.key.startswith(prefix):
                 await self._delete(session_id, upload)
 
     async def _delete(self, session_id: str, upload: MultipartUpload) -> None:
@@ -184,13 +195,42 @@ class Sweeper:
                 extra={"session_id": session_id},
             )
 
+    async def _recall_creations(self) -> None:
+        """Announce uploads without a session again, and delete those whose session has another."""
+        at = self._clock.now() + RECHECK_AFTER
+        async for upload in self._objects.list_uploads(self._options.bucket, _PREFIX):
+            made = _OWN_KEY.match(upload.key)
+            if made is None:
+                continue
+            session_id = made[1]
+            try:
+                session = await self._reconciler.load(session_id)
+                if session.upload != upload:
+                    await self._delete(session_id, upload)
+            except SessionNotFound:
+                # Perhaps it is being made at this moment.
+                await self._sessions.announce(session_id, at)
+            except GatewayError as error:
+                log.warning("not looked after: %s", error.code, extra={"session_id": session_id})
+                if isinstance(error, Unavailable):
+                    raise
+
     async def _recall(self, session_id: str) -> None:
         try:
-            await self._reconciler.load(session_id)
+            if await self._is_recorded(session_id):
+                return
+            sidecar = await self._sidecars.read(session_id)
+            if not self._is_history(sidecar.session):
+                await self._reconciler.recall(sidecar)
         except GatewayError as error:
             log.warning("not rebuilt: %s", error.code, extra={"session_id": session_id})
             if isinstance(error, Unavailable) and not await self._is_recorded(session_id):
                 raise  # Storage or Redis is down: the next round begins again.
+
+    def _is_history(self, session: UploadSession) -> bool:
+        """Tell whether Redis had every right to forget it: years of them would fill it again."""
+        gone_by = self._clock.now() - self._options.retention
+        return is_over(session, self._options.grace) and session.updated_at < gone_by
 
     async def _is_recorded(self, session_id: str) -> bool:
         try:
@@ -264,4 +304,4 @@ class Sweeper:
 
 def key_prefix(session_id: str) -> str:
     """Return what keys of the gateway's making begin with for a session, and for no other."""
-    return f"uploads/{session_id}/"
+    return f"{_PREFIX}{session_id}/"

@@ -87,6 +87,8 @@ async def test_row_03_a_retry_of_a_killed_creation_is_safe_and_leaves_no_orphan(
 async def test_row_03_what_a_killed_creation_left_is_found_without_its_client(
     stack: Stack, key: str | None
 ) -> None:
+    # Redis is complete: what is found is not found because it was emptied.
+    await stack.core.sweeper.sweep()
     calls = await steps_of_a_creation(stack, key and uuid.uuid4().hex)
     for death in range(len(calls) + 1):
         await create_until_dead(stack, Tracer(death), request(key and uuid.uuid4().hex))
@@ -98,6 +100,49 @@ async def test_row_03_what_a_killed_creation_left_is_found_without_its_client(
     sessions = (await stack.core.service.find(ALICE)).sessions
     assert await unfinished(stack) == {session.upload.upload_id for session in sessions}
     assert len(sessions) < len(left)
+
+
+async def test_row_03_what_a_killed_creation_left_is_found_after_redis_was_emptied(
+    stack: Stack,
+) -> None:
+    calls = await steps_of_a_creation(stack, None)
+    for death in range(len(calls) + 1):
+        await create_until_dead(stack, Tracer(death), request(None))
+    await stack.empty_redis()
+    await stack.core.sweeper.sweep()
+    left = await unfinished(stack)
+    await sweep_later(stack)
+    sessions = (await stack.core.service.find(ALICE)).sessions
+    assert await unfinished(stack) == {session.upload.upload_id for session in sessions} < left
+
+
+@pytest.mark.parametrize("emptied", [False, True], ids=["redis-kept", "redis-emptied"])
+async def test_row_03_a_killed_retry_is_safe_too(stack: Stack, *, emptied: bool) -> None:
+    calls = await steps_of_a_creation(stack, uuid.uuid4().hex)
+    made = next(n for n, call in enumerate(calls, 1) if call.endswith("Storage.create"))
+
+    async def half_created() -> NewUpload:
+        new = request(uuid.uuid4().hex)
+        await create_until_dead(stack, Tracer(made), new)
+        return new
+
+    undisturbed = Tracer()
+    await create_until_dead(stack, undisturbed, await half_created())
+    for death in range(len(undisturbed.calls) + 1):
+        before = await unfinished(stack)
+        new = await half_created()
+        await create_until_dead(stack, Tracer(death), new)
+        if emptied:
+            await stack.empty_redis()
+            await stack.core.sweeper.sweep()
+            # Where the retry had made the session, what the first try left is nobody's.
+            left = await unfinished(stack) - before
+            sessions = (await stack.core.service.find(ALICE)).sessions
+            recorded = left & {session.upload.upload_id for session in sessions}
+            assert not recorded or left == recorded
+        session, _ = await stack.core.service.create(ALICE, new)
+        after = await unfinished(stack)
+        assert after - before == {session.upload.upload_id}, undisturbed.calls[death : death + 1]
 
 
 async def finished_with_a_leftover(stack: Stack) -> tuple[UploadSession, str]:
