@@ -365,7 +365,11 @@ def _core_options(settings: Settings) -> CoreOptions:
             url_lifetime=int(settings.url_lifetime),
             check_timeout=_CHECK_SECONDS,
         ),
-        sweeper=SweeperOptions(settings.s3_bucket, grace=timedelta(seconds=settings.grace)),
+        sweeper=SweeperOptions(
+            settings.s3_bucket,
+            grace=timedelta(seconds=settings.grace),
+            retention=timedelta(seconds=settings.retention),
+        ),
     )
 
 

@@ -122,6 +122,15 @@ def require_open(session: UploadSession) -> None:
     )
 
 
+def is_over(session: UploadSession, grace: timedelta) -> bool:
+    """Tell whether nothing is left to do with it; a corrupt one waits for somebody to look at it."""
+    return (
+        session.state in SETTLED
+        and session.state is not State.CORRUPT
+        and attention_at(session, grace) is None
+    )
+
+
 def attention_at(session: UploadSession, grace: timedelta) -> datetime | None:
     """Return when the sweeper should next look at the session, or None for never again."""
     if session.state in UNSETTLED:

@@ -57,7 +57,11 @@ class Reconciler:
         try:
             return await self._sessions.get(session_id)
         except SessionNotFound:
-            sidecar = await self._sidecars.read(session_id)
+            return await self.recall(await self._sidecars.read(session_id))
+
+    async def recall(self, sidecar: Sidecar) -> UploadSession:
+        """Record what a sidecar says of a session that Redis has lost, and return it as it is."""
+        session_id = sidecar.session.session_id
         with recorded():
             await self._sessions.add(
                 sidecar.session, recorded_event(sidecar.session), parts=sidecar.parts or ()

@@ -1,6 +1,9 @@
 """One session that cannot be looked after must not keep the sweeper from the others."""
 
+import secrets
 from collections.abc import AsyncGenerator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -9,7 +12,8 @@ from samples import LONG_AGO
 from stack import Stack
 
 from gateway.core.access import Principal
-from gateway.core.model import NewUpload, Part, State, UploadSession
+from gateway.core.model import MultipartUpload, NewUpload, Part, State, UploadSession
+from gateway.core.sweeper import SweeperOptions
 from gateway.errors import GatewayError, NoSuchUpload, SessionNotFound, Unavailable
 
 ALICE = Principal("alice")
@@ -35,6 +39,39 @@ async def test_an_upload_that_cannot_be_listed_does_not_stop_a_rebuild(stack: St
     assert await stack.ports.sessions.is_marked()
     for session in [poisoned, *others]:
         assert (await stack.ports.sessions.get(session.session_id)).state is State.OPEN
+
+
+async def test_a_rebuild_passes_over_what_redis_had_forgotten_by_then(stack: Stack) -> None:
+    retention = SweeperOptions("any").retention
+    now = datetime.now(UTC)
+    done = []
+    for age in (timedelta(0), retention + timedelta(hours=1)):
+        session = await created(stack, "done")
+        await stack.core.service.abort(ALICE, session.session_id)
+        sidecar = await stack.ports.sidecars.read(session.session_id)
+        over = replace(sidecar.session, updated_at=now - age)
+        await stack.ports.sidecars.write(replace(sidecar, session=over))
+        done.append(session.session_id)
+
+    await stack.empty_redis()
+    await stack.core.sweeper.sweep()
+
+    page = await stack.core.service.find(ALICE)
+    assert [session.session_id for session in page.sessions] == done[:1]
+    # Whoever asks for it by name hears what became of it.
+    assert (await stack.core.service.get(ALICE, done[1])).state is State.ABORTED
+
+
+async def test_a_store_that_passes_over_the_prefix_costs_nobody_an_upload(stack: Stack) -> None:
+    bystander = await created(stack, "bystander")
+
+    async def list_uploads(_: Any, *__: Any) -> AsyncGenerator[MultipartUpload, None]:
+        yield bystander.upload
+
+    stack.reconnect(objects=Around(stack.ports.objects, list_uploads=list_uploads))
+    await stack.core.sweeper.clear_unrecorded(secrets.token_hex(16))
+    assert list(await stack.core.service.parts(ALICE, bystander.session_id)) == []
+    assert (await stack.core.service.get(ALICE, bystander.session_id)).state is State.OPEN
 
 
 async def test_what_is_due_is_attended_while_a_rebuild_cannot_be_done(stack: Stack) -> None:

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 
 from gateway.core.clock import SystemClock
 from gateway.core.events import Event
-from gateway.core.lifecycle import SETTLED, attention_at
+from gateway.core.lifecycle import attention_at, is_over
 from gateway.core.model import Part, Progress, State, UploadSession
 from gateway.core.plan import PartPlan
 from gateway.core.ports import Clock, PartList, PartOutcome, SessionPage, SessionQuery, SessionStore
@@ -363,11 +363,7 @@ class RedisSessionStore(SessionStore):
 
     def _retention_ms(self, session: UploadSession) -> int:
         """Return for how long Redis keeps the session from now on; 0 is for ever."""
-        if (
-            session.state in SETTLED
-            and session.state is not State.CORRUPT
-            and attention_at(session, self._options.grace) is None
-        ):
+        if is_over(session, self._options.grace):
             return self._options.retention // timedelta(milliseconds=1)
         return 0
 
