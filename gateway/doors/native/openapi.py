@@ -177,7 +177,7 @@ OPERATIONS: Final = (
         tag=UPLOADS,
         summary="Complete and verify",
         description="Any number of times: a completion that is under way is waited for, one that is"
-        " through is told again. `parts` may acknowledge what has not been yet. The object is"
+        " through is told again, whatever the body says then. `parts` may acknowledge what has not been yet. The object is"
         " verified before it is called completed: by the checksums of the parts, combined, or, where"
         " the file's was declared or the store reports none, by reading it back.",
         parameters=[_SESSION_ID, query.WAIT.parameter()],
