@@ -409,7 +409,12 @@ class Settings(BaseSettings):
 
     def _check_redis(self) -> None:
         url = self.redis_url.get_secret_value()
-        if self.redis_password is not None and urlsplit(url).password:
+        try:
+            has_password = bool(urlsplit(url).password)
+        except ValueError:
+            # The error holds the URL, and the password in it.
+            raise ValueError("redis_url is no URL; percent-encode what is odd in it") from None
+        if self.redis_password is not None and has_password:
             raise ValueError(
                 "redis_password is set, and redis_url holds a password too; keep one of them"
             )

@@ -118,6 +118,15 @@ def test_what_is_no_secret_is_refused_and_not_repeated(
     assert "hidden" not in message
 
 
+def test_a_url_that_is_none_is_refused_without_its_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GW_REDIS_URL", "redis://:hunter\N{ACCOUNT OF}2@host:6379/0")
+    said = problem(redis_password="another")
+    assert "redis_url" in said
+    assert "hunter" not in said
+
+
 def test_a_file_that_cannot_be_read_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
