@@ -96,8 +96,9 @@ class FrontReader:
         """
         if self.front.public_url is not None:
             return self.front.public_url + path
-        scheme = self.client(request).scheme
-        return path if scheme is None else f"{scheme}://{request.headers[hdrs.HOST]}{path}"
+        scheme, host = self.client(request).scheme, request.headers.get(hdrs.HOST)
+        # A request of HTTP/1.0 may have no Host.
+        return f"{scheme}://{host}{path}" if scheme and host else path
 
     def _trusts(self, address: Address) -> bool:
         return any(address in network for network in self._networks)

@@ -182,6 +182,11 @@ async def test_location_is_a_path_or_what_clients_see() -> None:
     assert await location(known, *told, service=service) == f"https://uploads.example.com{path}"
 
 
+def test_without_a_host_an_address_stays_a_path() -> None:
+    request: Any = Request(PROXY, CIMultiDict({"X-Forwarded-Proto": "https"}))
+    assert FrontReader(Front(trusted=TRUSTED)).absolute(request, "/uploads/1") == "/uploads/1"
+
+
 async def test_the_log_names_the_client_and_the_proxy() -> None:
     app = web.Application()
     app[FRONT] = FrontReader(Front(trusted=("127.0.0.1",)))
