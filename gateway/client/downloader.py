@@ -169,7 +169,11 @@ class _Download:
         def on_block(size: int) -> None:
             self._progress.settled_bytes += size
 
-        await asyncio.to_thread(target.resume, self._object.size, on_block)
+        if self._order.expected:
+            await asyncio.to_thread(target.resume, self._object.size, on_block)
+        else:
+            # Nothing could tell whether what an earlier try left is right.
+            await asyncio.to_thread(target.restart)
         if target.position:
             _log.warning("Going on after %d bytes that are here already.", target.position)
         wrong = ""

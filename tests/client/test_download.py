@@ -152,6 +152,20 @@ async def test_a_remainder_that_went_bad_is_noticed_and_all_is_fetched_anew(
     assert (tmp_path / "back").read_bytes() == data
 
 
+async def test_without_a_checksum_a_remainder_is_not_built_upon(
+    gate: Gate, uploaded: tuple[Any, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receipt, data = uploaded
+    await interrupt(gate, receipt.session_id, tmp_path / "back", at=4)
+    (part,) = left_over(tmp_path)
+    with (tmp_path / part).open("r+b") as out:
+        out.write(b"bad")
+    monkeypatch.setattr("gateway.client.downloader._expected", lambda *_: {})
+    got = await download(gate, receipt.session_id, tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == data
+    assert got.checksum is None
+
+
 def damage(gate: Gate, *, times: int) -> None:
     """Let the first so many ranges come back as zeros."""
 
