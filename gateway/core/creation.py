@@ -24,7 +24,7 @@ from gateway.core.ports import Clock, Leases, SessionStore, Sidecar, Sidecars, S
 from gateway.core.reconciler import Reconciler
 from gateway.core.sweeper import Sweeper, key_prefix
 from gateway.core.verifier import STAMP
-from gateway.errors import Conflict, Forbidden, InvalidRequest, SessionNotFound
+from gateway.errors import Conflict, Forbidden, GatewayError, InvalidRequest, SessionNotFound
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _SHOWN_NAME = 100
@@ -86,8 +86,10 @@ class Creator:
             with suppress(SessionNotFound):
                 session = _same_request(await self._reconciler.load(session_id), new)
                 if session.state is State.OPEN and lease is not None:
-                    # The try before this one may have died when it had made the session.
-                    await self._sweeper.clear_unrecorded(session_id, but=session.upload)
+                    # The try before this one may have died when it had made the session. What
+                    # cannot be cleared now goes when the session is closed.
+                    with suppress(GatewayError):
+                        await self._sweeper.clear_unrecorded(session_id, but=session.upload)
                 return session, False
             if lease is None:
                 raise Conflict(

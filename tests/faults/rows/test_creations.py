@@ -5,6 +5,7 @@ The calls are taken from a trace, so that one added later is covered too.
 
 import asyncio
 import uuid
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -20,7 +21,8 @@ from stack import Stack
 from gateway.core.clock import SystemClock
 from gateway.core.composition import compose
 from gateway.core.lifecycle import RECHECK_AFTER
-from gateway.core.model import NewUpload, UploadSession
+from gateway.core.model import MultipartUpload, NewUpload, UploadSession
+from gateway.errors import Forbidden
 
 
 class Later(SystemClock):
@@ -143,6 +145,20 @@ async def test_row_03_a_killed_retry_is_safe_too(stack: Stack, *, emptied: bool)
         session, _ = await stack.core.service.create(ALICE, new)
         after = await unfinished(stack)
         assert after - before == {session.upload.upload_id}, undisturbed.calls[death : death + 1]
+
+
+async def test_row_03_a_retry_finds_its_session_where_uploads_may_not_be_listed(
+    stack: Stack,
+) -> None:
+    new = request(uuid.uuid4().hex)
+    made, _ = await stack.core.service.create(ALICE, new)
+
+    async def refuse(*_: Any) -> AsyncGenerator[MultipartUpload, None]:
+        raise Forbidden("Nobody may list uploads.", code="storage_denied")
+        yield  # pragma: no cover
+
+    stack.reconnect(objects=Around(stack.ports.objects, list_uploads=refuse))
+    assert await stack.core.service.create(ALICE, new) == (made, False)
 
 
 async def finished_with_a_leftover(stack: Stack) -> tuple[UploadSession, str]:
