@@ -8,7 +8,8 @@ and rebuilds Redis from the sidecars after it was emptied. All of it can be repe
 import asyncio
 import logging
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -142,7 +143,8 @@ class Sweeper:
                 # A hundred thousand sidecars take minutes, and completions do not wait for them.
                 await self._attend_due()
         await asyncio.gather(*map(self._recall, batch))
-        await self._recall_creations()
+        with _where_listed():
+            await self._recall_creations()
         await self._sessions.mark()
         return count
 
@@ -153,7 +155,8 @@ class Sweeper:
         # Were Redis lost while the parts go, the session must not come back as an open one.
         await self.remember(session)
         await self._delete(session.session_id, session.upload)
-        await self.clear_unrecorded(session.session_id)
+        with _where_listed():
+            await self.clear_unrecorded(session.session_id)
         cleared = replace(
             session,
             storage_cleared=True,
@@ -300,6 +303,17 @@ class Sweeper:
         await self._sessions.schedule(
             session.session_id, min(now + RECHECK_AFTER, session.expires_at + self._options.grace)
         )
+
+
+@contextmanager
+def _where_listed() -> Iterator[None]:
+    """Go on where the store lists no unfinished uploads for us: it would refuse for ever."""
+    try:
+        yield
+    except Unavailable as error:
+        if error.code not in {"storage_denied", "storage_unsupported"}:
+            raise
+        log.warning("uploads without a session are not looked for: %s", error.code)
 
 
 def key_prefix(session_id: str) -> str:

@@ -74,6 +74,22 @@ async def test_a_store_that_passes_over_the_prefix_costs_nobody_an_upload(stack:
     assert (await stack.core.service.get(ALICE, bystander.session_id)).state is State.OPEN
 
 
+@pytest.mark.parametrize("code", ["storage_denied", "storage_unsupported"])
+async def test_a_store_that_lists_no_uploads_stops_neither_rebuilds_nor_clearing(
+    stack: Stack, code: str
+) -> None:
+    async def refuse(*_: Any) -> AsyncGenerator[MultipartUpload, None]:
+        raise Unavailable("No lists of uploads.", code=code, retryable=False)
+        yield  # pragma: no cover
+
+    stack.reconnect(objects=Around(stack.ports.objects, list_uploads=refuse))
+    session = await created(stack, "a")
+    await stack.core.service.abort(ALICE, session.session_id)
+    assert (await stack.core.service.get(ALICE, session.session_id)).storage_cleared
+    await stack.core.sweeper.sweep()
+    assert await stack.ports.sessions.is_marked()
+
+
 async def test_what_is_due_is_attended_while_a_rebuild_cannot_be_done(stack: Stack) -> None:
     session = await created(stack, "a")
     await stack.ports.storage.abort(session.upload)

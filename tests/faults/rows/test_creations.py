@@ -22,7 +22,7 @@ from gateway.core.clock import SystemClock
 from gateway.core.composition import compose
 from gateway.core.lifecycle import RECHECK_AFTER
 from gateway.core.model import MultipartUpload, NewUpload, UploadSession
-from gateway.errors import Forbidden
+from gateway.errors import Unavailable
 
 
 class Later(SystemClock):
@@ -154,7 +154,7 @@ async def test_row_03_a_retry_finds_its_session_where_uploads_may_not_be_listed(
     made, _ = await stack.core.service.create(ALICE, new)
 
     async def refuse(*_: Any) -> AsyncGenerator[MultipartUpload, None]:
-        raise Forbidden("Nobody may list uploads.", code="storage_denied")
+        raise Unavailable("No lists.", code="storage_denied", retryable=False)
         yield  # pragma: no cover
 
     stack.reconnect(objects=Around(stack.ports.objects, list_uploads=refuse))
