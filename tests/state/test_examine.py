@@ -162,3 +162,17 @@ async def test_a_cluster_of_several_shards_is_refused_in_words(tmp_path: Path) -
 async def test_a_plain_redis_is_no_cluster(server: Valkey) -> None:
     async with client_of(RedisOptions(server.url)) as client:
         await refuse_cluster(client)
+
+
+async def test_a_user_who_may_not_ask_is_told_apart_from_one_that_does_not_work(
+    server: Valkey,
+) -> None:
+    admin = connect(server.url)
+    await admin.command("ACL", "SETUSER", "gw", "on", ">secret", "~gw:*", "+@all", "-@dangerous")
+    client = connect(f"redis://gw:secret@{LOOPBACK}:{server.port}/0")
+    try:
+        found = {item.name: item.level for item in await examine(client, prefix="gw")}
+        assert found == {"latency": "ok", "scripts": "ok", "info": "warn"}
+    finally:
+        await client.close()
+        await admin.close()
