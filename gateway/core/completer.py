@@ -9,10 +9,10 @@ from doing the same work twice.
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 
+from gateway.core.holding import held
 from gateway.core.lifecycle import UNSETTLED, Trigger, advance
 from gateway.core.model import Part, Problem, State, StoredObject, UploadSession
 from gateway.core.ports import (
@@ -126,7 +126,8 @@ class Completer:
                         await self._reconciler.restate(session_id)
                     return
                 # A slot is for work alone: one that waits must not stand in the way of others.
-                async with self._slots, self._lease(session_id) as ours:
+                lease = held(self._leases, session_id, seconds=self._options.lease)
+                async with self._slots, lease as ours:
                     if ours:
                         interrupted = True
                         last_try = lost + 1 >= self._options.lost_after
@@ -263,27 +264,6 @@ class Completer:
         # that is open again is written too, or its refused list would be completed later on.
         await self._sidecars.write(Sidecar(after, parts))
         await self._sessions.save(after, event)
-
-    @asynccontextmanager
-    async def _lease(self, session_id: str) -> AsyncIterator[bool]:
-        lease = await self._leases.acquire(session_id, seconds=self._options.lease)
-        if lease is None:
-            yield False
-            return
-
-        async def renew() -> None:
-            while True:
-                await asyncio.sleep(self._options.lease / 3)
-                with suppress(Unavailable):
-                    await lease.renew()
-
-        renewal = asyncio.create_task(renew())
-        try:
-            yield True
-        finally:
-            renewal.cancel()
-            with suppress(Unavailable):
-                await lease.release()
 
 
 _KEY_TAKEN = Problem(

@@ -9,12 +9,13 @@ import asyncio
 import logging
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from gateway.core.completer import Completer
 from gateway.core.freezer import Freezer
+from gateway.core.holding import held
 from gateway.core.lifecycle import CLOSED, RECHECK_AFTER, UNSETTLED, Trigger, advance, is_over
 from gateway.core.model import MultipartUpload, State, UploadSession
 from gateway.core.ports import Clock, Leases, ObjectStore, SessionStore, Sidecar, Sidecars, Storage
@@ -93,16 +94,12 @@ class Sweeper:
 
         One process sweeps at a time; in the others this returns 0.
         """
-        lease = await self._leases.acquire("sweep", seconds=self._options.lease)
-        if lease is None:
-            return 0
-        try:
+        async with held(self._leases, "sweep", seconds=self._options.lease) as ours:
+            if not ours:
+                return 0
             if not await self._sessions.is_marked():
                 await self._rebuild_if_possible()
             return await self._attend_due()
-        finally:
-            with suppress(Unavailable):
-                await lease.release()
 
     async def _rebuild_if_possible(self) -> None:
         try:
@@ -273,16 +270,12 @@ class Sweeper:
 
     async def _attend_unknown(self, session_id: str) -> None:
         """Look after an id that is due and has no session: its creation has died."""
-        lease = await self._leases.acquire(session_id, seconds=self._options.lease)
-        if lease is None:
-            # A retry of that creation is under way.
-            await self._sessions.schedule(session_id, self._clock.now() + _AGAIN)
-            return
-        try:
-            await self.clear_unrecorded(session_id)
-            await self._sessions.schedule(session_id, None)
-        finally:
-            await lease.release()
+        async with held(self._leases, session_id, seconds=self._options.lease) as ours:
+            if ours:
+                await self.clear_unrecorded(session_id)
+            # Otherwise a retry of that creation is under way.
+            again = None if ours else self._clock.now() + _AGAIN
+            await self._sessions.schedule(session_id, again)
 
     async def _attend_open(self, session: UploadSession) -> None:
         now = self._clock.now()

@@ -1,5 +1,6 @@
 """One session that cannot be looked after must not keep the sweeper from the others."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncGenerator
 from dataclasses import replace
@@ -12,6 +13,7 @@ from samples import LONG_AGO
 from stack import Stack
 
 from gateway.core.access import Principal
+from gateway.core.composition import compose
 from gateway.core.model import MultipartUpload, NewUpload, Part, State, UploadSession
 from gateway.core.sweeper import SweeperOptions
 from gateway.errors import GatewayError, NoSuchUpload, SessionNotFound, Unavailable
@@ -150,3 +152,25 @@ async def test_another_store_than_yesterday_s_closes_no_session(stack: Stack, ho
         assert caught.value.hint
     stack.reconnect(storage=right.storage, sidecars=right.sidecars)
     assert (await stack.core.service.get(ALICE, session.session_id)).state is State.OPEN
+
+
+async def test_a_long_rebuild_is_one_process_s_work(stack: Stack) -> None:
+    await created(stack, "a")
+    may_go_on, begun = asyncio.Event(), 0
+
+    async def ids(real: Any) -> AsyncGenerator[str, None]:
+        nonlocal begun
+        begun += 1
+        async for session_id in real():
+            yield session_id
+        await may_go_on.wait()
+
+    stack.reconnect(sidecars=Around(stack.ports.sidecars, ids=ids))
+    first = asyncio.create_task(stack.core.sweeper.sweep())
+    # Far longer than the lease of these tests lasts unless it is renewed.
+    await asyncio.sleep(4 * stack.options.sweeper.lease)
+    assert begun == 1
+    assert await compose(stack.ports, stack.options).sweeper.sweep() == 0
+    may_go_on.set()
+    await first
+    assert begun == 1
