@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from gateway.core.checksums import Checksum
 from gateway.core.completer import LOST, Completer
-from gateway.core.lifecycle import UNSETTLED, Trigger, advance
+from gateway.core.lifecycle import CLOSED, UNSETTLED, Trigger, advance
 from gateway.core.model import Acknowledged, Part, State, UploadSession
 from gateway.core.plan import PartPlan, format_ranges, missing, settle_plan
 from gateway.core.ports import Clock, PartOutcome, SessionStore, Storage
@@ -106,9 +106,13 @@ class Freezer:
         await self._reconciler.check_store(session)
         after, event = advance(session, Trigger.LOST, self._clock.now(), error=LOST)
         try:
-            return await self._sessions.save(after, event)
+            session = await self._sessions.save(after, event)
         except Conflict as error:
-            return await self._follow(session, error)
+            session = await self._follow(session, error)
+        if session.state in CLOSED:
+            # Whoever hears that it is gone must not find it open when Redis is emptied next.
+            await self._reconciler.remember(session)
+        return session
 
     async def adopt(self, session: UploadSession) -> UploadSession:
         """Take over an object that was completed behind our back, and verify it."""

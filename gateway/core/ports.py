@@ -277,7 +277,7 @@ class SessionStore(Protocol):
 
     @abstractmethod
     async def parts(self, session_id: str) -> PartList:
-        """Return all recorded parts; empty for an unknown session."""
+        """Return all recorded parts; raise SessionNotFound, so that a loss is not taken for none."""
 
     @abstractmethod
     async def parts_of(self, session_id: str, numbers: Sequence[int]) -> dict[int, Part]:

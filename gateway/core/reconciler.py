@@ -156,6 +156,10 @@ class Reconciler:
             await self._sessions.add_parts(session.session_id, sidecar.parts)
         return replace(session, size=sidecar.session.size, checksum=sidecar.session.checksum)
 
+    async def remember(self, session: UploadSession) -> None:
+        """Let storage know that a session is closed, so that this outlives Redis."""
+        await self._sidecars.write(Sidecar(session))
+
     async def find_object(self, session: UploadSession) -> StoredObject | None:
         """Return whatever object lies under the session's key now, ours or not."""
         return await self._head(session.upload)

@@ -141,10 +141,10 @@ class UploadService:
     async def parts(self, principal: Principal, session_id: str) -> tuple[Part, ...]:
         """Return the parts known, after reconciling an open session with the store."""
         session = await self._load(principal, READ, session_id)
-        if session.state is State.OPEN:
-            with recorded():
+        with recorded():
+            if session.state is State.OPEN:
                 return (await self._reconcile(session)).parts.parts
-        return (await self._sessions.parts(session_id)).parts
+            return (await self._sessions.parts(session_id)).parts
 
     async def sign(
         self,
@@ -242,7 +242,7 @@ class UploadService:
         session = await self._load(principal, WRITE, session_id)
         if session.state in CLOSED:
             if not session.storage_cleared:
-                await self._sweeper.remember(session)
+                await self._reconciler.remember(session)
             return
         require_open(session)
         with recorded():
@@ -257,7 +257,7 @@ class UploadService:
         except GatewayError:
             # What cannot be cleared now, the sweeper clears. But storage has to know before this
             # is answered, or with Redis lost the session would come back as an open one.
-            await self._sweeper.remember(session)
+            await self._reconciler.remember(session)
 
     async def watch(
         self, principal: Principal, session_id: str

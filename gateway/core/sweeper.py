@@ -150,7 +150,7 @@ class Sweeper:
         if session.state not in CLOSED:
             raise Conflict("Only closed sessions are cleared.", code="wrong_state")
         # Were Redis lost while the parts go, the session must not come back as an open one.
-        await self.remember(session)
+        await self._reconciler.remember(session)
         await self._delete(session.session_id, session.upload)
         with _where_listed():
             await self.clear_unrecorded(session.session_id)
@@ -162,10 +162,6 @@ class Sweeper:
         )
         await self._sidecars.write(Sidecar(cleared))
         return await self._sessions.save(cleared)
-
-    async def remember(self, session: UploadSession) -> None:
-        """Let storage know that a session is closed, so that this outlives Redis."""
-        await self._sidecars.write(Sidecar(session))
 
     async def clear_unrecorded(
         self, session_id: str, *, but: MultipartUpload | None = None

@@ -127,7 +127,8 @@ class SessionStoreSuite:
             await sessions.report_verified(unknown.session_id, 1)
         with pytest.raises(SessionNotFound):
             await sessions.report_in_flight(unknown.session_id, {1: 1})
-        assert (await sessions.parts(unknown.session_id)).parts == ()
+        with pytest.raises(SessionNotFound):
+            await sessions.parts(unknown.session_id)
         assert await sessions.parts_of(unknown.session_id, [1]) == {}
         assert await sessions.outbox(unknown.session_id) == []
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections import Counter
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from gateway.core.composition import compose
 from gateway.core.events import EventType
 from gateway.core.model import NewUpload, Problem, State, UploadSession, VerifiedBy
 from gateway.core.ports import Sidecar
-from gateway.errors import Conflict, Unavailable
+from gateway.errors import Conflict, Gone, Unavailable
 
 ALICE = Principal("alice")
 DATA = os.urandom(5 * 1024 * 1024 + 1)
@@ -226,3 +227,30 @@ async def test_a_completed_session_keeps_its_voucher_when_redis_falls_back_in_ti
     await restore_redis(stack, before)
     again = await completed(stack, session)
     assert again == replace(done, updated_at=again.updated_at)
+
+
+async def test_parts_that_redis_forgets_while_they_are_listed_are_not_told_as_none(
+    stack: Stack,
+) -> None:
+    session = await uploaded(stack)
+
+    async def list_parts(real: Any, upload: Any) -> AsyncGenerator[Any, None]:
+        async for part in real(upload):
+            yield part
+        await stack.empty_redis()
+
+    stack.reconnect(storage=Around(stack.ports.storage, list_parts=list_parts))
+    with pytest.raises(Unavailable):
+        await stack.core.service.parts(ALICE, session.session_id)
+    stack.reconnect(storage=stack.ports.storage._port)
+    parts = await stack.core.service.parts(ALICE, session.session_id)
+    assert [part.number for part in parts] == [1, 2]
+
+
+async def test_an_upload_told_as_gone_stays_gone_when_redis_is_emptied(stack: Stack) -> None:
+    session = await uploaded(stack)
+    await stack.ports.storage.abort(session.upload)
+    with pytest.raises(Gone):
+        await completed(stack, session)
+    await stack.empty_redis()
+    assert (await stack.core.service.get(ALICE, session.session_id)).state is State.ABORTED

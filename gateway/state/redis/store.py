@@ -224,12 +224,14 @@ class RedisSessionStore(SessionStore):
             raise_refusal(reply)
 
     async def parts(self, session_id: str) -> PartList:
-        """Return all recorded parts in order; none, at revision 0, for an unknown session."""
+        """Return all recorded parts in order."""
         keys = [self._keys.session(session_id), self._keys.parts(session_id)]
         revision, values = await self._client.run(_PARTS, keys)
+        if revision is None:
+            raise SessionNotFound
         parts = await decode_parts(values)
         return PartList(
-            revision=int(revision or 0),
+            revision=int(revision),
             parts=tuple(sorted(parts, key=lambda part: part.number)),
         )
 
