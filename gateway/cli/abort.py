@@ -10,7 +10,12 @@ from gateway.client import GatewayClient
 
 
 def abort(
-    session_id: Annotated[str, typer.Argument(metavar="ID", show_default=False)],
+    session_id: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID", show_default=False, help="Session, as gateway status lists it."
+        ),
+    ],
     server: Server = DEFAULT_SERVER,
     token: Token = None,
 ) -> None:

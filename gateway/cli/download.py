@@ -32,7 +32,12 @@ from gateway.client import (
 
 
 def download(
-    session_id: Annotated[str, typer.Argument(metavar="ID", show_default=False)],
+    session_id: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID", show_default=False, help="Session, as gateway status lists it."
+        ),
+    ],
     output: Annotated[
         str | None,
         typer.Option(

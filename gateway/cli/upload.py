@@ -104,7 +104,9 @@ def upload(
     options = UploadOptions(parallel=parallel, part_size=part_size, give_up_after=give_up_after)
     if STANDARD_STREAM in files:
         _check_stream(files, name)
-        work = [_Work(STANDARD_STREAM, _from_stdin(name or "", size, checksum), resumes=False)]
+        work = [
+            _Work(name or STANDARD_STREAM, _from_stdin(name or "", size, checksum), resumes=False)
+        ]
     else:
         _check_files(files, name, declared=size is not None or checksum is not None)
         work = [_Work(file, _from_file(Path(file), name), resumes=True) for file in files]

@@ -37,6 +37,9 @@ from gateway.errors import (
 
 NETWORK_ERRORS = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
 
+_DISTRUSTED = "For a certificate of your own making, set SSL_CERT_FILE to its PEM file, or to its authority's."
+"""Python's ssl reads the variable itself: `ssl.get_default_verify_paths`."""
+
 MAX_RETRY_AFTER = 60.0
 """Seconds: a server that asks for more is asked again after this long all the same."""
 
@@ -80,7 +83,9 @@ def unreachable(what: str, error: BaseException) -> Unavailable:
     return Unavailable(
         f"{what} cannot be reached: {reason(error)}.",
         code="unreachable",
-        hint="Check the address and the network, and that the server runs.",
+        hint=_DISTRUSTED
+        if isinstance(error, aiohttp.ClientConnectorCertificateError)
+        else "Check the address and the network, and that the server runs.",
     )
 
 

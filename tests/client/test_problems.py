@@ -1,6 +1,7 @@
 """Errors of the wire in our own tree, and what never gets into them."""
 
 import asyncio
+import ssl
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -12,7 +13,14 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from gateway import errors
-from gateway.client.problems import MAX_RETRY_AFTER, error_from, leading, reason, retry_after
+from gateway.client.problems import (
+    MAX_RETRY_AFTER,
+    error_from,
+    leading,
+    reason,
+    retry_after,
+    unreachable,
+)
 from gateway.web.errors import STATUSES, problem, status_of
 
 SECRET_URL = "http://127.0.0.1:9/b/k?X-Amz-Signature=secret"
@@ -117,3 +125,20 @@ def test_a_changed_file_outweighs_what_follows_from_it() -> None:
         leading(BaseExceptionGroup("", [errors.Unavailable("No."), errors.Gone("Gone.")])),
         errors.Gone,
     )
+
+
+def test_a_certificate_that_is_not_trusted_is_told_from_a_server_that_is_not_there() -> None:
+    key = aiohttp.client_reqrep.ConnectionKey(
+        "up.example",
+        443,
+        is_ssl=True,
+        ssl=True,
+        proxy=None,
+        proxy_auth=None,
+        proxy_headers_hash=None,
+    )
+    distrust = ssl.SSLCertVerificationError(1, "self-signed certificate")
+    distrust.reason = "CERTIFICATE_VERIFY_FAILED"  # As OpenSSL sets it.
+    found = unreachable("The gateway", aiohttp.ClientConnectorCertificateError(key, distrust))
+    assert "SSL_CERT_FILE" in found.hint
+    assert "SSL_CERT_FILE" not in unreachable("The gateway", ConnectionRefusedError()).hint

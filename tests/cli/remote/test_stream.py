@@ -51,6 +51,11 @@ async def test_nothing_at_all_is_an_empty_object(shell: Shell) -> None:
     assert (ended.json[0]["size"], ended.json[0]["state"]) == (0, "completed")
 
 
+async def test_the_last_word_on_a_stream_calls_it_by_its_name(shell: Shell) -> None:
+    ended = await shell.run(*STREAM)
+    assert ended.out.startswith("dump.sql: "), ended.err
+
+
 async def test_a_redirected_file_is_a_stream_too(shell: Shell, tmp_path: Path) -> None:
     data = write_file(tmp_path / "file", PART + 5)
     with (tmp_path / "file").open("rb") as stdin:
