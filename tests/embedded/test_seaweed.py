@@ -15,6 +15,7 @@ from minio.error import S3Error
 from servers import S3Target, listening_addresses, oracle_for, process_file, process_gone
 
 from gateway.embedded import Seaweed
+from gateway.embedded.seaweed import GRPC_SOCKET
 from gateway.errors import InvalidRequest
 
 PART = bytes(range(256)) * 20_480  # 5 MiB, the smallest part that is not the last
@@ -178,12 +179,15 @@ async def test_objects_survive_stop_and_another_server_with_other_ports(tmp_path
 async def test_no_socket_is_left_in_the_directory_for_temporary_files(tmp_path: Path) -> None:
     server = Seaweed(tmp_path, access_key_id="key", secret_access_key="secret")
     await server.start()
-    ports = [str(port) for port in server._ports.values()]
+    # By part and port: what somebody else's killed server has left may bear any of the numbers.
+    ours = [
+        Path(GRPC_SOCKET.format(part=part, port=server._ports[f"{part}.port.grpc"]))
+        for part in ("s3", "master", "volume", "filer")
+    ]
 
     def left() -> set[tuple[Path, int]]:
         # With the inode: a server of another test may take the same port a moment later.
-        sockets = Path("/tmp").glob("seaweedfs-*.sock")
-        return {(p, p.stat().st_ino) for p in sockets if p.stem.rpartition("-")[2] in ports}
+        return {(path, path.stat().st_ino) for path in ours if path.exists()}
 
     before = left()
     assert before, "the place of these sockets has changed"
