@@ -3,6 +3,7 @@
 from enum import IntEnum
 
 from gateway.errors import (
+    Conflict,
     Corrupt,
     Forbidden,
     GatewayError,
@@ -54,6 +55,9 @@ def exit_for(error: GatewayError) -> Exit:
         case Unauthenticated() | Forbidden():
             return Exit.DENIED
         case Unavailable() | RateLimited():
+            return Exit.UNREACHABLE
+        case Conflict() if error.retryable:
+            # It passes by itself, and was waited for until the patience was over.
             return Exit.UNREACHABLE
         case _:
             return Exit.FAILED

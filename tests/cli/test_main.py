@@ -101,6 +101,7 @@ def test_the_version_is_told() -> None:
         (Unavailable("x"), 6),
         (Uncertain("x"), 6),
         (RateLimited("x"), 6),
+        (Conflict("x", code="creation_in_flight", retryable=True), 6),
         (StorageFull("x"), 1),
         (Internal("x"), 1),
     ],
