@@ -56,8 +56,7 @@ def exit_for(error: GatewayError) -> Exit:
             return Exit.DENIED
         case Unavailable() | RateLimited():
             return Exit.UNREACHABLE
-        case Conflict() if error.retryable:
-            # It passes by itself, and was waited for until the patience was over.
-            return Exit.UNREACHABLE
         case _:
-            return Exit.FAILED
+            # A conflict that passes by itself was waited for until the patience was over.
+            passes = isinstance(error, Conflict) and error.retryable
+            return Exit.UNREACHABLE if passes else Exit.FAILED
