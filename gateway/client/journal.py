@@ -24,6 +24,7 @@ from typing import Any, Final, Self
 
 import orjson
 
+from gateway.client.identity import is_at
 from gateway.errors import Conflict
 
 MAX_AGE: Final = 60 * 24 * 3600
@@ -208,7 +209,7 @@ def _open_locked(path: Path) -> int:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # A run that ended in between may have deleted the file that was locked here.
-            if _is_at(descriptor, path):
+            if is_at(descriptor, path):
                 os.fchmod(descriptor, 0o600)
                 return descriptor
         except BlockingIOError as error:
@@ -224,15 +225,6 @@ def _open_locked(path: Path) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        there = path.stat()
-    except FileNotFoundError:
-        return False
-    here = os.fstat(descriptor)
-    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
 
 
 def _prune(directory: Path) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Final, Protocol, Self
 
+from gateway.client.identity import is_at
 from gateway.core.checksums import ALGORITHMS
 from gateway.errors import Conflict, GatewayError, StorageFull
 
@@ -101,7 +102,7 @@ class TargetFile(_Counted):
                 descriptor = _open_locked(part, destination)
                 # Whoever held the lock may have given the file its name in between, and it would
                 # be the finished one that is written to.
-                if _is_at(descriptor, part):
+                if is_at(descriptor, part):
                     return cls(destination, part, descriptor, names)
                 os.close(descriptor)
                 if not force and destination.exists():
@@ -181,15 +182,6 @@ def _open_locked(part: Path, destination: Path) -> int:
         os.close(descriptor)
         raise
     return descriptor
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        there = path.stat()
-    except FileNotFoundError:
-        return False
-    here = os.fstat(descriptor)
-    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
 
 
 def _rename_new(part: Path, destination: Path) -> None:

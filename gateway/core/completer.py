@@ -171,7 +171,7 @@ class Completer:
         refusal: Problem | None = None
         if stored is None:
             stored, refusal = await self._request(session, parts)
-        elif not is_stamped(session, stored):
+        elif not is_stamped(session.session_id, stored):
             refusal = _KEY_TAKEN
         if refusal is not None:
             await self._settle(session, Trigger.REFUSED, error=refusal)
@@ -195,7 +195,7 @@ class Completer:
         except Conflict as error:
             # Some stores refuse what they have done already: the key knows (law 1).
             stored = await self._reconciler.find_object(session)
-            if stored is not None and is_stamped(session, stored):
+            if stored is not None and is_stamped(session.session_id, stored):
                 return stored, None
             if stored is not None:
                 return None, _KEY_TAKEN

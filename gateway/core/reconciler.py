@@ -173,7 +173,7 @@ class Reconciler:
     ) -> StoredObject | None:
         """Return the object that this multipart upload of a session has become."""
         stored = await self._head(upload)
-        return stored if stored and stored.metadata.get(STAMP) == session_id else None
+        return stored if stored and is_stamped(session_id, stored) else None
 
     async def _head(self, upload: MultipartUpload) -> StoredObject | None:
         try:
@@ -208,9 +208,9 @@ def lost_just_now() -> Unavailable:
     )
 
 
-def is_stamped(session: UploadSession, stored: StoredObject) -> bool:
+def is_stamped(session_id: str, stored: StoredObject) -> bool:
     """Tell whether the object was made by this session's multipart upload."""
-    return stored.metadata.get(STAMP) == session.session_id
+    return stored.metadata.get(STAMP) == session_id
 
 
 def _pick(record: Part | None, entries: Sequence[Part]) -> Part | None:
