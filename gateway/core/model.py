@@ -50,6 +50,7 @@ class VerifiedBy(StrEnum):
     """Whose word the stored bytes were compared with (law 11)."""
 
     STORE = "store"
+    GATEWAY = "gateway"  # what arrived here: no client said more about some relayed part
     CLIENT_PARTS = "client_parts"
     CLIENT_FILE = "client_file"
 
@@ -95,13 +96,15 @@ class MultipartUpload:
 class Part:
     """A stored part: number from 1, size in bytes, the ETag verbatim but for its quotes.
 
-    `checksum` is the client's word in the session's algorithm, or None where it gave none.
+    `checksum` is the client's word in the session's algorithm, or None where it gave none. `relayed`
+    tells that it is the gateway's instead, of the bytes as they arrived from a client without one.
     """
 
     number: int
     size: int
     etag: str
     checksum: str | None = None
+    relayed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ Rules that hold for every method of every port:
 """
 
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -88,6 +88,26 @@ class Storage(Protocol):
         `algorithm` is the checksum algorithm of its parts; where the store can, the whole-object
         checksum in that algorithm is kept too. Raises StorageFull, NotFound `bucket_not_found`,
         Unavailable.
+        """
+
+    @abstractmethod
+    async def put_part(
+        self,
+        upload: MultipartUpload,
+        number: int,
+        body: AsyncIterator[bytes],
+        *,
+        size: int,
+        algorithm: str,
+        checksum: str | None = None,
+    ) -> Part:
+        """Stream exactly `size` bytes into a part, sent once; never more than a few blocks held.
+
+        What the body raises comes out as it is, and then the store keeps nothing: the request is
+        left short. `checksum`, in `algorithm`, is bound where given: the store refuses other bytes
+        (Unavailable `part_damaged`, retryable). The part returned has the store's ETag, and as
+        `checksum` what the store says that it computed, or None. A store that takes no bytes for a
+        while raises Unavailable. Raises NoSuchUpload, StorageFull too.
         """
 
     @abstractmethod
@@ -263,6 +283,10 @@ class SessionStore(Protocol):
     @abstractmethod
     async def allow_replace(self, session_id: str, numbers: Sequence[int]) -> None:
         """Let the next add_parts of these numbers replace other bytes, once."""
+
+    @abstractmethod
+    async def may_replace(self, session_id: str, number: int) -> bool:
+        """Tell whether allow_replace was called for this number, and not used up yet."""
 
     @abstractmethod
     async def heal_parts(

@@ -77,13 +77,14 @@ def session_from_record(record: Mapping[str, Any]) -> UploadSession:
 
 
 def part_to_record(part: Part) -> list[Any]:
-    """Return `[number, size, etag, checksum]`; short, since there may be 10,000."""
-    return [part.number, part.size, part.etag, part.checksum]
+    """Return `[number, size, etag, checksum]`, and true where relayed; short: it may be 10,000."""
+    record: list[Any] = [part.number, part.size, part.etag, part.checksum]
+    return [*record, True] if part.relayed else record
 
 
 def part_from_record(record: list[Any]) -> Part:
     """Rebuild a part."""
-    return Part(*record[:4])
+    return Part(*record[:4], relayed=len(record) > 4 and record[4] is True)  # noqa: PLR2004
 
 
 def time_to_text(moment: datetime) -> str:

@@ -104,12 +104,14 @@ async def verify(
     for name, value in expected.items():
         if actual[name] != value:
             return Verdict(None, actual, _mismatch(f"The {name} of the object is another."))
-    return Verdict(_voucher(session, vouched=bool(expected or by_part)), actual)
+    return Verdict(_voucher(session, known if expected or by_part else ()), actual)
 
 
-def _voucher(session: UploadSession, *, vouched: bool) -> VerifiedBy:
+def _voucher(session: UploadSession, vouched: Sequence[Part]) -> VerifiedBy:
     if session.checksum:
         return VerifiedBy.CLIENT_FILE
+    if any(part.relayed for part in vouched):
+        return VerifiedBy.GATEWAY
     return VerifiedBy.CLIENT_PARTS if vouched else VerifiedBy.STORE
 
 

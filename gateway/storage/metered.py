@@ -5,7 +5,7 @@ the retrying decorator to see every attempt, or outside to see what callers see.
 """
 
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from typing import TypeAlias
 
@@ -49,6 +49,22 @@ class MeteredStorage(Storage):
         with _timed(self._observe, "create"):
             return await self._inner.create(
                 bucket, key, content_type=content_type, metadata=metadata, algorithm=algorithm
+            )
+
+    async def put_part(
+        self,
+        upload: MultipartUpload,
+        number: int,
+        body: AsyncIterator[bytes],
+        *,
+        size: int,
+        algorithm: str,
+        checksum: str | None = None,
+    ) -> Part:
+        """Put, timed with what its sender takes."""
+        with _timed(self._observe, "put_part"):
+            return await self._inner.put_part(
+                upload, number, body, size=size, algorithm=algorithm, checksum=checksum
             )
 
     async def list_parts(self, upload: MultipartUpload) -> AsyncGenerator[Part, None]:

@@ -7,7 +7,7 @@ through once: repeating the one can turn a success into NoSuchUpload, the other 
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeVar
@@ -86,6 +86,21 @@ class RetryingStorage(Storage):
         """Create once."""
         return await self._inner.create(
             bucket, key, content_type=content_type, metadata=metadata, algorithm=algorithm
+        )
+
+    async def put_part(
+        self,
+        upload: MultipartUpload,
+        number: int,
+        body: AsyncIterator[bytes],
+        *,
+        size: int,
+        algorithm: str,
+        checksum: str | None = None,
+    ) -> Part:
+        """Put once: the body is gone afterwards."""
+        return await self._inner.put_part(
+            upload, number, body, size=size, algorithm=algorithm, checksum=checksum
         )
 
     async def list_parts(self, upload: MultipartUpload) -> AsyncGenerator[Part, None]:

@@ -135,6 +135,7 @@ _CODES: Final = {
     "storage_unavailable": ProblemCode(503, "the store cannot answer for now"),
     "storage_unsupported": ProblemCode(503, "the store does not offer this operation"),
     "too_many_connections": ProblemCode(503, "the gateway has as many connections as it takes"),
+    "part_damaged": ProblemCode(503, "a part changed on its way to the store"),
     "too_many_relays": ProblemCode(503, "no more files can be relayed now"),
     "too_many_streams": ProblemCode(503, "no more event streams can be opened now"),
     "storage_full": ProblemCode(507, "the store has no room left"),

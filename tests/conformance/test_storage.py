@@ -21,7 +21,15 @@ from yarl import URL
 
 from gateway.core.checksums import ALGORITHMS, Checksum, combine
 from gateway.core.model import MultipartUpload, Part, PartToSign, StorageLimits
-from gateway.errors import Conflict, NoSuchObject, NoSuchUpload, NotFound, Uncertain
+from gateway.errors import (
+    Conflict,
+    InvalidRequest,
+    NoSuchObject,
+    NoSuchUpload,
+    NotFound,
+    Unavailable,
+    Uncertain,
+)
 from gateway.storage.s3.bucket import ensure_bucket
 from gateway.storage.s3.client import BLOCK_BYTES, S3Client
 from gateway.storage.s3.objects import S3ObjectStore
@@ -216,6 +224,81 @@ async def test_nothing_is_created_in_a_bucket_that_is_not_there(store: Store) ->
             algorithm="crc32",
         )
     assert caught.value.code == "bucket_not_found"
+
+
+# put_part
+
+
+async def blocks(body: bytes, size: int = 65_536) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), size):
+        yield body[start : start + size]
+
+
+@pytest.mark.parametrize("bound", [True, False])
+@pytest.mark.parametrize("size", [0, 1, MIN_PART + 1])
+async def test_a_part_is_streamed_and_is_what_was_sent(
+    store: Store, size: int, *, bound: bool
+) -> None:
+    body = os.urandom(size)
+    value = ALGORITHMS[store.algorithm].value_of(body)
+    upload = await store.create("film")
+    part = await store.storage.put_part(
+        upload,
+        1,
+        blocks(body),
+        size=size,
+        algorithm=store.algorithm,
+        checksum=value if bound else None,
+    )
+    assert (part.number, part.size) == (1, size)
+    # What a store says about the bytes is the truth about them, or nothing.
+    assert part.checksum in {None, value}
+    assert await store.list_parts(upload) == [Part(1, size, part.etag)]
+    await store.storage.complete(upload, [part], algorithm=store.algorithm)
+    assert await store.content("film") == body
+
+
+async def test_a_part_whose_body_fails_is_not_stored_and_says_why(store: Store) -> None:
+    upload = await store.create("film")
+
+    async def failing() -> AsyncIterator[bytes]:
+        yield b"x" * MIN_PART
+        raise InvalidRequest("The client is gone.", code="body_truncated")
+
+    with pytest.raises(InvalidRequest) as caught:
+        await store.storage.put_part(
+            upload, 1, failing(), size=2 * MIN_PART, algorithm=store.algorithm
+        )
+    assert caught.value.code == "body_truncated"
+    if "short bodies" not in store.row.exempt:
+        assert await store.list_parts(upload) == []
+
+
+async def test_a_part_that_is_damaged_on_its_way_is_refused(store: Store) -> None:
+    if "checksums" in store.row.exempt:
+        return
+    upload = await store.create("film")
+    with pytest.raises(Unavailable) as caught:
+        await store.storage.put_part(
+            upload,
+            1,
+            blocks(b"framez"),
+            size=6,
+            algorithm=store.algorithm,
+            checksum=ALGORITHMS[store.algorithm].value_of(b"frames"),
+        )
+    assert (caught.value.code, caught.value.retryable) == ("part_damaged", True)
+    assert await store.list_parts(upload) == []
+
+
+async def test_a_part_of_an_upload_that_is_not_there_is_refused(store: Store) -> None:
+    if "unknown uploads" in store.row.exempt:
+        return
+    upload = MultipartUpload(store.bucket, "film", uuid.uuid4().hex)
+    with pytest.raises(NoSuchUpload):
+        await store.storage.put_part(
+            upload, 1, blocks(b"frames"), size=6, algorithm=store.algorithm
+        )
 
 
 # list_parts

@@ -78,6 +78,8 @@ def test_a_part_comes_back_as_it_was(
 ) -> None:
     part = Part(number, size, etag, checksum)
     assert part_from_record(part_to_record(part)) == part
+    relayed = replace(part, relayed=True)
+    assert part_from_record(part_to_record(relayed)) == relayed
     assert part_from_record([*part_to_record(part), "of a newer version"]) == part
 
 

@@ -208,6 +208,12 @@ class RedisSessionStore(SessionStore):
         )
         raise_refusal(reply)
 
+    async def may_replace(self, session_id: str, number: int) -> bool:
+        """Tell whether this number may be replaced once."""
+        return bool(
+            await self._client.command("SISMEMBER", self._keys.replace(session_id), number)
+        )
+
     async def heal_parts(
         self, session_id: str, *, found: Sequence[Part], lost: Sequence[Part]
     ) -> None:

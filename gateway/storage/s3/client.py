@@ -133,12 +133,12 @@ class S3Client:
         *,
         query: Sequence[tuple[str, str]] = (),
         headers: Mapping[str, str] | None = None,
-        body: bytes | None = None,
+        body: bytes | AsyncIterator[bytes] | None = None,
         read_timeout: float | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send a request of our own, once, and give the answer with its body unread.
 
-        `read_timeout` bounds a silence in seconds. Exceptions of aiohttp come out as they are:
+        A body that is an iterator is streamed; its length is in the headers. `read_timeout` bounds a silence in seconds. Exceptions of aiohttp come out as they are:
         what they mean depends on the operation. None of them repeats the signed URL.
         """
         headers = dict(headers or {})
@@ -159,7 +159,7 @@ class S3Client:
                 URL(signed.url, encoded=True),
                 headers={"accept-encoding": "identity", **headers},
                 # A buffer is sent in pieces; bytes would be written at once, holding up the loop.
-                data=io.BytesIO(body) if body else None,
+                data=io.BytesIO(body) if isinstance(body, bytes) and body else body or None,
                 skip_auto_headers=["content-type"],
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(

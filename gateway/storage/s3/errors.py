@@ -148,6 +148,15 @@ def _checksum_refused(details: _Facts) -> GatewayError:
     )
 
 
+def _damaged(details: _Facts) -> GatewayError:
+    return Unavailable(
+        "The part was damaged on its way to the store.",
+        code="part_damaged",
+        hint="Send the same part again.",
+        details=details,
+    )
+
+
 def _key_taken(details: _Facts) -> GatewayError:
     return Conflict(
         "There is an object under this key already.",
@@ -239,6 +248,12 @@ _CODES: dict[_Make, str] = {
 }
 _ROWS = {code: row for row, codes in _CODES.items() for code in codes.split()}
 
+_DIGEST_CODES = """
+    BadDigest ChecksumMismatch InvalidChecksum InvalidDigest XAmzContentChecksumMismatch
+"""
+# What a store says of a part whose bytes are not those that the checksum is of, or too few.
+_PART_ROWS = dict.fromkeys(f"{_DIGEST_CODES} IncompleteBody".split(), _damaged)
+
 # What a store says when it refuses CompleteMultipartUpload and keeps the upload as it was.
 # SeaweedFS answers InvalidRequest where checksums of parts are missing, BadDigest where one of
 # them or that of the whole differs.
@@ -247,9 +262,7 @@ _COMPLETE_CODES: dict[_Make, str] = {
         EntityTooLarge EntityTooSmall InvalidArgument InvalidPart InvalidPartNumber
         InvalidPartOrder InvalidRequest MalformedXML
     """,
-    _checksum_refused: """
-        BadDigest ChecksumMismatch InvalidChecksum InvalidDigest XAmzContentChecksumMismatch
-    """,
+    _checksum_refused: _DIGEST_CODES,
     _key_taken: "PreconditionFailed 412",
 }
 _COMPLETE_ROWS = {code: row for row, codes in _COMPLETE_CODES.items() for code in codes.split()}
@@ -276,6 +289,19 @@ def refusal_of(status: int, code: str, *, operation: str) -> GatewayError:
     if status == 404 and not code:  # noqa: PLR2004 - not found
         return unexpected_answer(operation)
     return error_of(status, code, operation=operation)
+
+
+def part_error_of(status: int, code: str) -> GatewayError:
+    """Return the error for a refusal of a part's bytes."""
+    operation = "UploadPart"
+    if row := _PART_ROWS.get(code):
+        return _build(row, status, code, operation)
+    return refusal_of(status, code, operation=operation)
+
+
+def damaged_part() -> GatewayError:
+    """Return the error for a part of which the store computes another checksum than was sent."""
+    return _build(_damaged, 200, "", "UploadPart")
 
 
 def complete_error_of(status: int, code: str) -> GatewayError:

@@ -5,8 +5,8 @@ neither, is decided here and in `errors.py`, and nowhere else.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 
 import aiohttp
 
@@ -17,7 +17,9 @@ from gateway.errors import Conflict, GatewayError, NoSuchUpload, Unavailable
 from gateway.storage.s3.client import S3Client, read_body
 from gateway.storage.s3.errors import (
     complete_error_of,
+    damaged_part,
     never_sent,
+    part_error_of,
     refusal_of,
     translated,
     uncertain,
@@ -31,6 +33,7 @@ from gateway.storage.s3.xml import (
     parse_completed,
     parse_error_code,
     parse_parts,
+    unquote_etag,
     write_complete,
 )
 
@@ -83,6 +86,53 @@ class S3Storage(Storage):
         if not upload_id:
             raise unexpected_answer("CreateMultipartUpload")
         return MultipartUpload(bucket, key, upload_id)
+
+    async def put_part(
+        self,
+        upload: MultipartUpload,
+        number: int,
+        body: AsyncIterator[bytes],
+        *,
+        size: int,
+        algorithm: str,
+        checksum: str | None = None,
+    ) -> Part:
+        """Stream one part; what comes back of checksums is compared with what was bound."""
+        header = ALGORITHMS[algorithm].header
+        headers = {"content-length": str(size)}
+        bound = checksum is not None and algorithm in self.limits.part_checksums
+        if bound and checksum is not None:
+            headers[header] = checksum
+        sent = _Sent(body, self._client.options.read_timeout)
+        try:
+            with translated("UploadPart"):
+                async with (
+                    sent.watched(),
+                    self._client.request(
+                        "PUT",
+                        upload.bucket,
+                        upload.key,
+                        query=[("uploadId", upload.upload_id), ("partNumber", str(number))],
+                        headers=headers,
+                        body=sent.blocks() if size else None,
+                    ) as response,
+                ):
+                    status, answered = response.status, response.headers
+                    document = await read_body(response, limit=_MAX_REPLY_BYTES)
+        except GatewayError:
+            # The body's own failure broke the request off, and says why.
+            if sent.failure is not None:
+                raise sent.failure from None
+            raise
+        if status != 200:  # noqa: PLR2004 - OK
+            raise part_error_of(status, parse_error_code(document))
+        etag = unquote_etag(answered.get("etag", ""))
+        if not etag:
+            raise unexpected_answer("UploadPart")
+        computed = answered.get(header)
+        if bound and computed not in {None, checksum}:
+            raise damaged_part()
+        return Part(number, size, etag, computed)
 
     def list_parts(self, upload: MultipartUpload) -> AsyncGenerator[Part, None]:
         """Yield what the store has, in order of number, several pages being fetched at once."""
@@ -218,6 +268,45 @@ class S3Storage(Storage):
                 with translated("CompleteMultipartUpload"):
                     raise
             raise uncertain() from error
+
+
+class _Sent:
+    """A body on its way to the store: what its source raised, and how long the store may stall.
+
+    The source has limits of its own, so that its time is not counted here.
+    """
+
+    def __init__(self, source: AsyncIterator[bytes], patience: float) -> None:
+        self.failure: Exception | None = None
+        self._source = source
+        self._patience = patience
+        self._limit: asyncio.Timeout | None = None
+
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        """Raise TimeoutError inside where the store has stalled for too long."""
+        async with asyncio.timeout(self._patience) as self._limit:
+            yield
+
+    async def blocks(self) -> AsyncIterator[bytes]:
+        """Yield the source's blocks."""
+        try:
+            while True:
+                self._allow(None)
+                block = await anext(self._source, b"")
+                self._allow(self._patience)
+                if not block:
+                    return
+                yield block
+        except Exception as error:
+            # aiohttp makes an error of the connection of it.
+            self.failure = error
+            raise
+
+    def _allow(self, seconds: float | None) -> None:
+        if self._limit is not None and not self._limit.expired():
+            now = asyncio.get_running_loop().time()
+            self._limit.reschedule(None if seconds is None else now + seconds)
 
 
 def _complete_body(parts: Sequence[Part], checksum_element: str | None) -> bytes:

@@ -2,7 +2,7 @@
 -- Records parts of an open session, all or none, and keeps the counters exact.
 --
 -- KEYS: session, parts, received, in_flight, replace.
--- ARGV: one part each, as JSON [number, size, etag, checksum or null].
+-- ARGV: one part each, as JSON [number, size, etag, checksum or null, true where relayed].
 -- Replies {'recorded', outcomes}, a letter a part in the order given: '+' stored, '=' the same as
 -- before; or {'conflict', number, ...}, {'closed', state}, {'missing'}, {'unreadable'}. Only
 -- 'recorded' has changed anything.
@@ -75,7 +75,7 @@ for index, part in ipairs(wanted) do
     if same then
       outcomes[index] = '='
       if part[4] == cjson.null and before[4] ~= cjson.null then
-        part[4] = before[4]
+        part[4], part[5] = before[4], before[5]
         text = cjson.encode(part)
       end
       if part[2] ~= before[2] or part[3] ~= before[3] or part[4] ~= before[4] then
