@@ -12,7 +12,9 @@ import random
 from contextlib import suppress
 from dataclasses import dataclass
 
+from gateway.core.content import TAKES_ALL, ContentPolicy
 from gateway.core.holding import held
+from gateway.core.inspection import inspect
 from gateway.core.lifecycle import UNSETTLED, Trigger, advance
 from gateway.core.model import Part, Problem, State, StoredObject, UploadSession
 from gateway.core.ports import (
@@ -68,6 +70,7 @@ class Completer:
         clock: Clock,
         reconciler: Reconciler,
         options: CompleterOptions | None = None,
+        policy: ContentPolicy = TAKES_ALL,
     ) -> None:
         self._storage = storage
         self._objects = objects
@@ -77,6 +80,7 @@ class Completer:
         self._clock = clock
         self._reconciler = reconciler
         self._options = options or CompleterOptions()
+        self._policy = policy
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._slots = asyncio.Semaphore(self._options.at_once)
 
@@ -231,14 +235,21 @@ class Completer:
                 limits=self._storage.limits,
                 on_progress=report,
             )
+            # Bytes that are not the client's say nothing about its file: corrupt comes first.
+            refusal = (
+                None
+                if verdict.problem
+                else await inspect(self._policy, session, stored, self._objects)
+            )
         except NoSuchObject:
             await self._settle(session, Trigger.MISMATCH, error=_VANISHED, parts=parts)
             return
+        outcome = Trigger.REJECT if refusal else Trigger.VERIFIED
         await self._settle(
             session,
-            Trigger.MISMATCH if verdict.problem else Trigger.VERIFIED,
+            Trigger.MISMATCH if verdict.problem else outcome,
             parts=parts,
-            error=verdict.problem,
+            error=verdict.problem or refusal,
             verified_by=verdict.verified_by,
             size=stored.size if session.size is None else session.size,
             object=StoredObject(

@@ -3,10 +3,12 @@
 from dataclasses import dataclass, field
 
 from gateway.core.completer import Completer, CompleterOptions
+from gateway.core.content import TAKES_ALL, ContentPolicy
 from gateway.core.creation import Creator, CreatorOptions
 from gateway.core.freezer import Freezer
 from gateway.core.ports import Clock, Leases, ObjectStore, SessionStore, Sidecars, Storage
 from gateway.core.reconciler import Reconciler
+from gateway.core.relay import PartRelay, RelayOptions
 from gateway.core.service import ServiceOptions, UploadService
 from gateway.core.signer import Signer
 from gateway.core.sweeper import Sweeper, SweeperOptions
@@ -32,6 +34,8 @@ class CoreOptions:
     service: ServiceOptions
     sweeper: SweeperOptions
     completer: CompleterOptions = field(default_factory=CompleterOptions)
+    relay: RelayOptions = field(default_factory=RelayOptions)
+    policy: ContentPolicy = TAKES_ALL
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,7 @@ def compose(ports: Ports, options: CoreOptions) -> Core:
         clock=ports.clock,
         reconciler=reconciler,
         options=options.completer,
+        policy=options.policy,
     )
     freezer = Freezer(
         storage=ports.storage,
@@ -62,6 +67,7 @@ def compose(ports: Ports, options: CoreOptions) -> Core:
         clock=ports.clock,
         reconciler=reconciler,
         completer=completer,
+        policy=options.policy,
     )
     sweeper = Sweeper(
         storage=ports.storage,
@@ -84,8 +90,9 @@ def compose(ports: Ports, options: CoreOptions) -> Core:
         reconciler=reconciler,
         sweeper=sweeper,
         options=options.creator,
+        policy=options.policy,
     )
-    signer = Signer(ports.storage, ports.sessions, options.service.url_lifetime)
+    signer = Signer(ports.storage, ports.sessions, options.service.url_lifetime, options.policy)
     service = UploadService(
         storage=ports.storage,
         objects=ports.objects,
@@ -94,9 +101,16 @@ def compose(ports: Ports, options: CoreOptions) -> Core:
         reconciler=reconciler,
         creator=creator,
         signer=signer,
+        relay=PartRelay(
+            storage=ports.storage,
+            sessions=ports.sessions,
+            leases=ports.leases,
+            options=options.relay,
+        ),
         freezer=freezer,
         completer=completer,
         sweeper=sweeper,
         options=options.service,
+        policy=options.policy,
     )
     return Core(service, sweeper, completer)

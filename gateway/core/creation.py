@@ -16,6 +16,7 @@ from datetime import timedelta
 
 from gateway.core.access import Principal
 from gateway.core.checksums import PREFERENCE
+from gateway.core.content import TAKES_ALL, ContentPolicy
 from gateway.core.events import EventType
 from gateway.core.lifecycle import RECHECK_AFTER, event_for
 from gateway.core.model import NewUpload, State, UploadSession
@@ -59,6 +60,7 @@ class Creator:
         reconciler: Reconciler,
         sweeper: Sweeper,
         options: CreatorOptions,
+        policy: ContentPolicy = TAKES_ALL,
     ) -> None:
         self._storage = storage
         self._sessions = sessions
@@ -68,12 +70,13 @@ class Creator:
         self._reconciler = reconciler
         self._sweeper = sweeper
         self._options = options
+        self._policy = policy
 
     async def create(self, principal: Principal, new: NewUpload) -> tuple[UploadSession, bool]:
         """Create a session, or find the one made with the same idempotency key (then False)."""
-        part_size = plan_parts(
-            new.size, self._storage.limits.parts, part_size=new.part_size
-        ).part_size
+        limits = self._policy.within(self._storage.limits.parts)
+        part_size = plan_parts(new.size, limits, part_size=new.part_size).part_size
+        self._policy.admit(new.filename, new.content_type, new.size)
         algorithm = self._algorithm(new)
         self._check_place(new)
         if new.idempotency_key is None:

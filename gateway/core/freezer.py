@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from gateway.core.checksums import Checksum
 from gateway.core.completer import LOST, Completer
+from gateway.core.content import TAKES_ALL, ContentPolicy
 from gateway.core.lifecycle import CLOSED, UNSETTLED, Trigger, advance
 from gateway.core.model import Acknowledged, Part, State, UploadSession
 from gateway.core.plan import PartPlan, format_ranges, missing, settle_plan
@@ -27,12 +28,14 @@ class Freezer:
         clock: Clock,
         reconciler: Reconciler,
         completer: Completer,
+        policy: ContentPolicy = TAKES_ALL,
     ) -> None:
         self._storage = storage
         self._sessions = sessions
         self._clock = clock
         self._reconciler = reconciler
         self._completer = completer
+        self._policy = policy
 
     async def acknowledge(
         self, session: UploadSession, parts: Sequence[Acknowledged]
@@ -40,9 +43,11 @@ class Freezer:
         """Record parts that the client says are stored, all or none."""
         refuse_duplicates([part.number for part in parts])
         recorded: list[Part] = []
+        plan = session.plan
         for index, part in enumerate(parts):
             if index % PARTS_AT_A_TIME == 0:
                 await asyncio.sleep(0)
+            self._policy.check_part(plan, part.number, None)
             recorded.append(_recorded(session, part))
         return await self._sessions.add_parts(session.session_id, recorded)
 
@@ -57,7 +62,8 @@ class Freezer:
         for _ in range(_TRIES):
             if session.state is not State.OPEN:
                 return session
-            plan = settle_plan(session.plan, size, self._storage.limits.parts)
+            limits = self._policy.within(self._storage.limits.parts)
+            plan = settle_plan(session.plan, size, limits)
             if parts:
                 await self.acknowledge(session, parts)
             try:

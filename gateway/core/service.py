@@ -6,7 +6,7 @@ that is not here would be a second place where rules are kept.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from gateway.core.access import READ, WRITE, Principal, authorize
 from gateway.core.checksums import Checksum
 from gateway.core.completer import Completer
+from gateway.core.content import TAKES_ALL, ContentPolicy
 from gateway.core.creation import Creator
 from gateway.core.freezer import Freezer, part_length
 from gateway.core.health import Check, check
@@ -40,6 +41,7 @@ from gateway.core.ports import (
     Storage,
 )
 from gateway.core.reconciler import Reconciled, Reconciler, lost_just_now, recorded
+from gateway.core.relay import PartRelay
 from gateway.core.signer import MAX_PARTS_A_CALL, Signer
 from gateway.core.sweeper import Sweeper
 from gateway.errors import (
@@ -83,10 +85,12 @@ class UploadService:
         reconciler: Reconciler,
         creator: Creator,
         signer: Signer,
+        relay: PartRelay,
         freezer: Freezer,
         completer: Completer,
         sweeper: Sweeper,
         options: ServiceOptions,
+        policy: ContentPolicy = TAKES_ALL,
     ) -> None:
         self._storage = storage
         self._objects = objects
@@ -95,15 +99,22 @@ class UploadService:
         self._reconciler = reconciler
         self._creator = creator
         self._signer = signer
+        self._relay = relay
         self._freezer = freezer
         self._completer = completer
         self._sweeper = sweeper
         self._options = options
+        self._policy = policy
 
     @property
     def limits(self) -> StorageLimits:
         """What the store can do."""
         return self._storage.limits
+
+    @property
+    def policy(self) -> ContentPolicy:
+        """Which files are taken; doors that see the bytes ask it before they pass the first on."""
+        return self._policy
 
     def now(self) -> datetime:
         """Return the server's time, by which clients judge when a URL expires."""
@@ -112,8 +123,8 @@ class UploadService:
     async def create(self, principal: Principal, new: NewUpload) -> tuple[UploadSession, bool]:
         """Create a session, or find the one made with the same idempotency key (then False).
 
-        Raises InvalidRequest, TooLarge, Forbidden `key_not_allowed`; with an idempotency key
-        InvalidRequest `idempotency_mismatch` for another request, and Conflict
+        Raises InvalidRequest, TooLarge, UnsupportedType, Forbidden `key_not_allowed`; with an
+        idempotency key InvalidRequest `idempotency_mismatch` for another request, and Conflict
         `creation_in_flight` while the first one is under way.
         """
         authorize(principal, WRITE)
@@ -183,6 +194,33 @@ class UploadService:
         with recorded():
             outcomes = await self._freezer.acknowledge(session, parts)
         return await self._reconciler.load(session_id), outcomes
+
+    async def put_part(
+        self,
+        principal: Principal,
+        session_id: str,
+        number: int,
+        body: AsyncIterator[bytes],
+        *,
+        size: int | None = None,
+        checksums: Sequence[Checksum] = (),
+        replace: bool = False,
+    ) -> tuple[UploadSession, Part, PartOutcome]:
+        """Relay a part to the store and record it; see `PartRelay.put` for what it raises.
+
+        The body is read only once it is this part's turn, and not at all where the head is refused.
+        """
+        session = await self._load(principal, WRITE, session_id)
+        require_open(session)
+        try:
+            with recorded():
+                part, outcome = await self._relay.put(
+                    session, number, body, size=size, checksums=checksums, replace=replace
+                )
+        except NoSuchUpload:
+            require_open(await self._freezer.close_or_adopt(session))
+            raise
+        return await self._reconciler.load(session_id), part, outcome
 
     async def report_in_flight(
         self, principal: Principal, session_id: str, in_flight: Mapping[int, int]

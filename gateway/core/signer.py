@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.core.checksums import ALGORITHMS, Checksum
+from gateway.core.content import TAKES_ALL, ContentPolicy
 from gateway.core.freezer import part_length, refuse_duplicates
 from gateway.core.lifecycle import require_open
 from gateway.core.model import PartToSign, SignedPart, State, UploadSession
@@ -23,6 +24,7 @@ class Signer:
     storage: Storage
     sessions: SessionStore
     url_lifetime: int
+    policy: ContentPolicy = TAKES_ALL
 
     @property
     def presigner(self) -> Presigner:
@@ -46,6 +48,8 @@ class Signer:
         life = self._life(expires_in)
         plan = session.plan
         sized = [_sized(session, plan, part) for part in parts]
+        for part in sized:
+            self.policy.check_part(plan, part.number, part.size)
         if needs_checksums(session) and any(part.checksum is None for part in sized):
             raise InvalidRequest(
                 f"Every part of a {session.checksum_algorithm} session needs its checksum.",
@@ -67,7 +71,7 @@ class Signer:
         # A session found again by its idempotency key may be past sending.
         if session.state is not State.OPEN or needs_checksums(session):
             return []
-        numbers = range(1, min(count, session.plan.last_number) + 1)
+        numbers = range(1, min(count, self.policy.full_parts(session.plan)) + 1)
         return await self.sign(session, [PartToSign(number) for number in numbers])
 
     def _life(self, expires_in: int | None) -> int:
