@@ -84,7 +84,8 @@ def part_to_record(part: Part) -> list[Any]:
 
 def part_from_record(record: list[Any]) -> Part:
     """Rebuild a part."""
-    return Part(*record[:4], relayed=len(record) > 4 and record[4] is True)  # noqa: PLR2004
+    number, size, etag, checksum, *later = record
+    return Part(number, size, etag, checksum, relayed=later[:1] == [True])
 
 
 def time_to_text(moment: datetime) -> str:
