@@ -239,7 +239,25 @@ class Metrics:
             buckets=_BUCKETS,
             registry=self.registry,
         )
-
+        self._delivered = Counter(
+            "gateway_events_delivered_total",
+            "Events handed on, each time, by where to: stream, or a webhook's origin.",
+            ("to",),
+            registry=self.registry,
+        )
+        self._failed = Counter(
+            "gateway_webhook_failures_total",
+            "Attempts to deliver an event to a webhook that failed, by why.",
+            ("to", "reason"),
+            registry=self.registry,
+        )
+        self._waiting = self._backlog("gateway_events_pending", "Events that wait to be handed on.")
+        self._oldest = self._backlog(
+            "gateway_events_oldest_pending_seconds", "How long the oldest of them has waited."
+        )
+        self._dead = self._backlog(
+            "gateway_events_dead", "Events given up, which wait to be replayed."
+        )
         self._lag = Histogram(
             "gateway_event_loop_lag_seconds",
             "How late a timer of the event loop went off.",
@@ -254,6 +272,9 @@ class Metrics:
             "gateway_event_loop_longest_block_seconds",
             "The same without the time that the loop was ready and had no processor.",
         )
+
+    def _backlog(self, name: str, description: str) -> Gauge:
+        return Gauge(name, description, ("to",), registry=self.registry)
 
     def _longest(self, name: str, description: str) -> Longest:
         longest = Longest()
@@ -270,6 +291,23 @@ class Metrics:
         """Count a call to the store; `outcome` is `ok`, or why it failed as an error code."""
         self._store_calls.labels(operation, outcome).inc()
         self._store_seconds.labels(operation).observe(seconds)
+
+    def event_delivered(self, to: str) -> None:
+        """Count an event that has arrived: in the `stream`, or at a webhook of this origin."""
+        self._delivered.labels(to).inc()
+
+    def webhook_failed(self, to: str, reason: str) -> None:
+        """Count an attempt that failed; `reason` is a word of `delivery.webhooks`."""
+        self._failed.labels(to, reason).inc()
+
+    def event_backlog(self, to: str, *, waiting: int, oldest: float, dead: int) -> None:
+        """Note what waits, the age of the oldest in seconds, and what was given up.
+
+        All processes note the same: it lies in Redis.
+        """
+        self._waiting.labels(to).set(waiting)
+        self._oldest.labels(to).set(oldest)
+        self._dead.labels(to).set(dead)
 
     def loop_lag(self, lag: float, block: float) -> None:
         """Note how late the event loop was, and for how much of that it was blocked (seconds)."""

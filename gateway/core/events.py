@@ -20,6 +20,11 @@ class EventType(StrEnum):
     EXPIRED = "upload.expired"
 
 
+# What is handed on to others. Nobody has anything to do for a file that is only announced, and one
+# entry an upload less is kept.
+HANDED_ON = frozenset(EventType) - {EventType.CREATED}
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One fact; `event_id` is stable across deliveries and rebuilds."""

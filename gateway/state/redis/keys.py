@@ -10,7 +10,12 @@ The keys of one session share the hash tag `{<session_id>}`, and so one slot of 
     outbox     list of events (JSON), oldest first
     lease      string: the token of whoever holds the lease on the session
 
-Indexes over sessions lie in other slots, and never decide anything.
+Indexes over sessions lie in other slots, and never decide anything. Those of a queue share one:
+
+    due        sorted set: event id -> when it is to be looked at (ms)
+    since      sorted set: event id -> when it came into the queue (ms)
+    letters    hash: event id -> letter (JSON), waiting or dead
+    dead       sorted set: event id -> when it was given up (ms)
 """
 
 from dataclasses import dataclass
@@ -66,6 +71,21 @@ class Keys:
     def due(self) -> str:
         """The sorted set of session ids by the time (ms) at which they want attention."""
         return f"{self.prefix}:due"
+
+    def queue(self, name: str) -> list[str]:
+        """Return due, since, letters and dead of a queue of events."""
+        start = f"{self.prefix}:{{queue:{name}}}:"
+        return [start + "due", start + "since", start + "letters", start + "dead"]
+
+    @property
+    def events(self) -> str:
+        """The stream of what was handed on."""
+        return f"{self.prefix}:events"
+
+    @property
+    def endpoints(self) -> str:
+        """The hash of webhooks: id -> what people know it by."""
+        return f"{self.prefix}:webhooks"
 
     @property
     def mark(self) -> str:

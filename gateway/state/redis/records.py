@@ -36,6 +36,11 @@ def milliseconds(moment: datetime) -> int:
     return (moment - _EPOCH) // _MILLISECOND
 
 
+def moment(since_1970: int) -> datetime:
+    """Return the time of so many milliseconds since 1970."""
+    return _EPOCH + since_1970 * _MILLISECOND
+
+
 def encode_session(session: UploadSession) -> bytes:
     """Return the session as JSON, without its live progress."""
     return orjson.dumps(session_to_record(session))

@@ -16,13 +16,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from gateway.core.clock import SystemClock
-from gateway.core.events import Event
+from gateway.core.events import HANDED_ON, Event
 from gateway.core.lifecycle import attention_at, is_over
 from gateway.core.model import Part, Progress, State, UploadSession
 from gateway.core.plan import PartPlan
 from gateway.core.ports import Clock, PartList, PartOutcome, SessionPage, SessionQuery, SessionStore
 from gateway.errors import Conflict, InvalidRequest, SessionNotFound
 from gateway.state.redis.client import Client, Script
+from gateway.state.redis.events import enter
 from gateway.state.redis.index import (
     SessionIndex,
     belongs,
@@ -99,12 +100,13 @@ class RedisSessionStore(SessionStore):
     ) -> None:
         """`clock` decides only which index entries are old enough to be garbage."""
         self._client = client
+        self._clock = clock or SystemClock()
         self._options = options or RedisStoreOptions()
         self._keys = Keys(self._options.prefix)
         self._reads = SessionReads(client, self._keys)
         self._mark = Mark(client, self._keys)
         keep = self._options.grace + self._options.retention + _INDEX_SLACK
-        self._index = SessionIndex(client, self._keys, keep=keep, clock=clock or SystemClock())
+        self._index = SessionIndex(client, self._keys, keep=keep, clock=self._clock)
 
     async def announce(self, session_id: str, at: datetime) -> bool:
         """Schedule a session that is not there yet; Unavailable `redis_full`."""
@@ -119,6 +121,7 @@ class RedisSessionStore(SessionStore):
         encoded = await encode_parts(list({part.number: part for part in parts}.values()))
         await self._index.enter(session)
         await self._schedule_at_latest(session)
+        await self._enter(event)
         reply = await self._client.run(
             _ADD,
             self._keys.all(session.session_id),
@@ -159,6 +162,7 @@ class RedisSessionStore(SessionStore):
         A save that raises Conflict leaves the time of attention too early at worst.
         """
         await self._schedule_at_latest(session)
+        await self._enter(event)
         reply = await self._client.run(
             _SAVE,
             self._keys.all(session.session_id),
@@ -360,6 +364,17 @@ class RedisSessionStore(SessionStore):
             await self._index.prolong(session, None)
 
     async def _schedule_at_latest(self, session: UploadSession) -> None:
+    async def _enter(self, event: Event | None) -> None:
+        """Enter an event that is about to be recorded into the index of those to hand on.
+
+        But not what was handed on a retention ago, and comes with a session that somebody asked
+        for again.
+        """
+        if event is not None and event.type in HANDED_ON:
+            now = self._clock.now()
+            if event.at >= now - self._options.retention:
+                await enter(self._client, self._keys, event.event_id, now)
+
         at = attention_at(session, self._options.grace)
         if at is not None:
             await self._attend_at_latest(session.session_id, at)

@@ -1,0 +1,1 @@
+"""Hands events on: out of the outbox, into the stream and to the webhooks."""
