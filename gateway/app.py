@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import web
@@ -24,6 +25,7 @@ from aiohttp import web
 from gateway.config import Settings
 from gateway.core.clock import SystemClock
 from gateway.core.composition import Core, CoreOptions, Ports, compose
+from gateway.core.content import ContentPolicy
 from gateway.core.creation import CreatorOptions
 from gateway.core.health import Check
 from gateway.core.model import StorageLimits
@@ -32,10 +34,14 @@ from gateway.core.service import ServiceOptions, UploadService
 from gateway.core.sweeper import SweeperOptions
 from gateway.dashboard.routes import PAGE_OPERATIONS, DashboardOptions
 from gateway.dashboard.routes import routes as dashboard_routes
+from gateway.delivery.deliverer import Deliverer, DelivererOptions
+from gateway.delivery.signing import signing_key
+from gateway.delivery.webhooks import Endpoint, WebhookOptions, Webhooks
 from gateway.doors.native import NativeDoor, NativeOptions
 from gateway.errors import GatewayError, Unavailable
 from gateway.state.redis.address import RedisOptions
 from gateway.state.redis.client import Client, connect
+from gateway.state.redis.events import RedisEventStream, RedisLetters, RedisOutbox
 from gateway.state.redis.examine import refuse_cluster
 from gateway.state.redis.leases import RedisLeases
 from gateway.state.redis.store import RedisSessionStore, RedisStoreOptions
@@ -225,7 +231,7 @@ def build_app(
         [
             _closing(redis),
             _opened(store),
-            _background(core, gate, attempt),
+            _background(core, _deliverer(settings, ports, redis, metrics), gate, attempt),
         ]
     )
     return app
@@ -370,6 +376,36 @@ def _core_options(settings: Settings) -> CoreOptions:
             grace=timedelta(seconds=settings.grace),
             retention=timedelta(seconds=settings.retention),
         ),
+        policy=ContentPolicy(settings.allowed_types, settings.max_file_size),
+    )
+
+
+def webhook_endpoints(settings: Settings) -> list[Endpoint]:
+    """Cut out where events are posted to."""
+    urls = dict.fromkeys(url.get_secret_value() for url in settings.webhook_url)
+    allowed = settings.webhook_allow_hosts
+    return [Endpoint(url, anywhere=(urlsplit(url).hostname or "") in allowed) for url in urls]
+
+
+def _deliverer(settings: Settings, ports: Ports, redis: Client, metrics: Metrics) -> Deliverer:
+    prefix, secret = settings.redis_prefix, settings.webhook_secret
+    agent = f"multipart-gateway/{version('multipart-gateway')}"
+    options = WebhookOptions(
+        key=signing_key(secret.get_secret_value()) if secret else b"", user_agent=agent
+    )
+    return Deliverer(
+        outbox=RedisOutbox(redis, prefix=prefix),
+        stream=RedisEventStream(redis, prefix=prefix, length=settings.events_kept),
+        letters=RedisLetters(redis, prefix=prefix),
+        sessions=ports.sessions,
+        sidecars=ports.sidecars,
+        clock=ports.clock,
+        webhooks=Webhooks(webhook_endpoints(settings), ports.clock, options),
+        metrics=metrics,
+        options=DelivererOptions(
+            retry_for=timedelta(seconds=settings.webhook_retry_for),
+            keep_dead=timedelta(seconds=settings.webhook_retention),
+        ),
     )
 
 
@@ -402,16 +438,23 @@ def _opened(store: Store) -> _Context:
     return context
 
 
-def _background(core: Core, gate: Gate, attempt: Callable[[], Awaitable[None]]) -> _Context:
+def _background(
+    core: Core, deliverer: Deliverer, gate: Gate, attempt: Callable[[], Awaitable[None]]
+) -> _Context:
     async def work() -> None:
         await gate.open_when(attempt)
         await core.sweeper.run()
 
+    async def hand_on() -> None:
+        await gate.opened.wait()
+        await deliverer.run()
+
     async def context(_app: web.Application) -> AsyncIterator[None]:
-        working = asyncio.create_task(work())
+        working, handing_on = asyncio.create_task(work()), asyncio.create_task(hand_on())
         yield
         working.cancel()
         await asyncio.wait([working])
         await core.completer.close()
+        await deliverer.stop(handing_on)
 
     return context

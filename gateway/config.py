@@ -17,6 +17,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -39,6 +40,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from gateway.core.content import ContentPolicy
+from gateway.delivery.signing import signing_key
 from gateway.errors import InvalidRequest
 
 ENV_PREFIX: Final = "GW_"
@@ -56,7 +59,15 @@ _CREDENTIALS: Final = ("s3_access_key_id", "s3_secret_access_key", "s3_session_t
 
 # What may lie in a file that a variable of this ending names: Docker's convention for secrets
 # (docs.docker.com/compose/how-tos/use-secrets).
-SECRETS: Final = ("token", *_CREDENTIALS, "redis_url", "redis_password", "redis_sentinel_password")
+SECRETS: Final = (
+    "token",
+    *_CREDENTIALS,
+    "redis_url",
+    "redis_password",
+    "redis_sentinel_password",
+    "webhook_url",
+    "webhook_secret",
+)
 _FILE_SUFFIX: Final = "_FILE"
 _MAX_SECRET_BYTES: Final = 65_536
 _REDIS_SCHEMES: Final = (
@@ -69,9 +80,18 @@ _REDIS_SCHEMES: Final = (
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)", re.ASCII)
+_SIZE_UNITS: Final = {
+    "": 1,
+    "b": 1,
+    **{f"{unit}b": 1000**power for power, unit in enumerate("kmgt", 1)},
+    **{f"{unit}ib": 1024**power for power, unit in enumerate("kmgt", 1)},
+}
+_SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,6})?)\s*([a-z]*)", re.ASCII)
 _MAX_URL_LIFETIME: Final = 604_800  # Seconds; SigV4 allows a presigned URL no more (laws.md).
 _YEAR: Final = 366 * 86_400
 _MIN_TOKEN: Final = 8
+_MIN_WEBHOOK_SECRET: Final = 16
+_MAX_WEBHOOKS: Final = 8
 
 
 def parse_duration(value: object) -> object:
@@ -92,6 +112,16 @@ def duration_text(seconds: float) -> str:
     return f"{seconds:g}s"
 
 
+def parse_size(value: object) -> object:
+    """Return bytes for `1048576`, `"500MB"` (of 1,000) or `"8 MiB"` (of 1,024); others unchanged."""
+    if isinstance(value, str):
+        match = _SIZE.fullmatch(value.strip().lower())
+        if match is None or match[2] not in _SIZE_UNITS:
+            raise ValueError("write bytes, or a number with a unit: 500000, 500MB, 8MiB, 2.5GiB")
+        return int(Fraction(match[1]) * _SIZE_UNITS[match[2]])
+    return value
+
+
 def _split(value: object) -> object:
     return (
         [item for item in re.split(r"[,\s]+", value) if item] if isinstance(value, str) else value
@@ -99,7 +129,9 @@ def _split(value: object) -> object:
 
 
 Seconds = Annotated[float, BeforeValidator(parse_duration)]
+Bytes = Annotated[int, BeforeValidator(parse_size)]
 Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
 
 
 class Settings(BaseSettings):
@@ -244,6 +276,54 @@ class Settings(BaseSettings):
     client_keys: bool = Field(
         default=False, description="Let clients choose bucket and key of their objects."
     )
+    allowed_types: Texts = Field(
+        (),
+        description="File types that are taken, separated by commas: extensions and media types, "
+        "such as .mrc,.nii.gz,image/*. First bytes must be those of the type; */* takes every "
+        "name, and checks them too. None: everything is taken unseen.",
+    )
+    max_file_size: Bytes | None = Field(
+        None,
+        ge=1,
+        description="Largest file that is taken, in bytes or such as 500MB, 20GiB. Unset: what "
+        "the store takes.",
+    )
+
+    events_kept: int = Field(
+        10_000,
+        ge=100,
+        le=10_000_000,
+        description="Events that the stream keeps for its readers, about; each takes a kilobyte.",
+    )
+    webhook_url: Secrets = Field(
+        (),
+        max_length=_MAX_WEBHOOKS,
+        description="URLs that every event is posted to, separated by commas. Of https, and at "
+        "public addresses, but for webhook_allow_hosts.",
+    )
+    webhook_secret: SecretStr | None = Field(
+        None,
+        description="What webhooks are signed with, at least 16 characters: any text, or whsec_ "
+        "and base64.",
+    )
+    webhook_allow_hosts: Texts = Field(
+        (),
+        description="Hosts of webhook_url that may have private addresses and speak plain http, "
+        "names or addresses as they stand in the URL.",
+    )
+    webhook_retry_for: Seconds = Field(
+        86_400,
+        ge=1,
+        le=30 * 86_400,
+        description="Time for which an event is tried again at a webhook that fails, before it is "
+        "given up.",
+    )
+    webhook_retention: Seconds = Field(
+        30 * 86_400,
+        ge=60,
+        le=10 * _YEAR,
+        description="Time an event that was given up is kept, to be replayed.",
+    )
 
     drain_timeout: Seconds = Field(
         30, ge=0, le=3600, description="Time for running requests to end after SIGTERM."
@@ -305,6 +385,11 @@ class Settings(BaseSettings):
                 settings_cls, _read_toml(flags.get("config") or env_settings().get("config"))
             ),
         )
+
+    @field_validator("allowed_types")
+    @classmethod
+    def _types(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(ContentPolicy(entries).allowed_types)
 
     @field_validator("cors_origins")
     @classmethod
@@ -371,6 +456,33 @@ class Settings(BaseSettings):
             )
         return url
 
+    @field_validator("webhook_allow_hosts")
+    @classmethod
+    def _hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            try:
+                same = _host_of(f"//{_in_url(host)}") == host.lower()
+            except ValueError:
+                same = False
+            if not same:
+                raise ValueError(
+                    "write names or addresses without scheme, port or path, such as "
+                    "hooks.internal, 10.0.0.7 or ::1"
+                )
+        return tuple(host.lower() for host in hosts)
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _strong_secret(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is not None:
+            text = secret.get_secret_value()
+            if len(text) < _MIN_WEBHOOK_SECRET or not text.isascii() or not text.isprintable():
+                raise ValueError(
+                    "use at least 16 printable ASCII characters, best random: `openssl rand -hex 32`"
+                )
+            signing_key(text)
+        return secret
+
     @field_validator("token")
     @classmethod
     def _sendable_token(cls, token: SecretStr | None) -> SecretStr | None:
@@ -398,6 +510,7 @@ class Settings(BaseSettings):
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert and tls_key come together; set both, or neither")
         self._check_redis()
+        self._check_webhooks()
         if (self.s3_access_key_id is None) != (self.s3_secret_access_key is None):
             raise ValueError(
                 "s3_access_key_id and s3_secret_access_key come together; set both, or neither to "
@@ -426,6 +539,33 @@ class Settings(BaseSettings):
             raise ValueError(
                 "redis_sentinel_password is for Sentinels; write redis_url as redis+sentinel://"
             )
+
+    def _check_webhooks(self) -> None:
+        if self.webhook_url and self.webhook_secret is None:
+            raise ValueError("webhook_url needs webhook_secret, which proves who sends the events")
+        for url in self.webhook_url:
+            text = url.get_secret_value()
+            try:
+                split = urlsplit(text)
+                _ = split.port  # Raises where it is none.
+            except ValueError:
+                # The error holds the URL, and what is secret in it.
+                raise ValueError("webhook_url is no URL") from None
+            usable = split.scheme in {"http", "https"} and split.hostname and not split.fragment
+            if not (usable and text.isascii() and text.isprintable()):
+                raise ValueError(
+                    "webhook_url: write each like https://hooks.example.com/uploads, in ASCII, "
+                    "without a fragment"
+                )
+            if split.scheme == "http" and split.hostname not in self.webhook_allow_hosts:
+                raise ValueError(
+                    "webhook_url: only hosts of webhook_allow_hosts may be called by plain http"
+                )
+
+
+def _in_url(host: str) -> str:
+    """Write a host as it stands in a URL: IPv6 addresses in brackets."""
+    return f"[{host}]" if ":" in host else host
 
 
 def _is_origin(text: str) -> bool:

@@ -26,6 +26,7 @@ class Exit(IntEnum):
     DENIED = 5
     UNREACHABLE = 6
     CHANGED = 7
+    REFUSED = 8
     INTERRUPTED = 130
 
 
@@ -39,14 +40,25 @@ MEANINGS: dict[Exit, str] = {
     Exit.UNREACHABLE: "gateway or store unreachable for too long; the same command goes on later "
     "(a stream begins anew)",
     Exit.CHANGED: "the file changed while it was being uploaded",
+    Exit.REFUSED: "refused: the gateway does not take a file of this type, content or size",
     Exit.INTERRUPTED: "interrupted; the same command goes on where it was (a stream is aborted)",
+}
+
+# Whatever the kind of the error.
+_BY_CODE: dict[str, Exit] = {
+    "file_changed": Exit.CHANGED,
+    "content_not_allowed": Exit.REFUSED,
+    "file_too_large": Exit.REFUSED,
+    "file_type_not_allowed": Exit.REFUSED,
+    "rejected": Exit.REFUSED,
 }
 
 
 def exit_for(error: GatewayError) -> Exit:
     """Return the exit code that an error stands for."""
-    if error.code == "file_changed":
-        return Exit.CHANGED
+    by_code = _BY_CODE.get(error.code)
+    if by_code is not None:
+        return by_code
     match error:
         case Corrupt():
             return Exit.CORRUPT

@@ -27,10 +27,11 @@ from gateway.cli.remote import (
     run,
     say,
 )
-from gateway.client import FAILED, SETTLED, GatewayClient, Session
+from gateway.client import SETTLED, GatewayClient, Session
 
 POLL: Final = 2.0
 _WIDE: Final = 200
+_ENDS: Final = {"corrupt": Exit.CORRUPT, "rejected": Exit.REFUSED}
 _COLOURS: Final = {
     "completed": "green",
     "open": "cyan",
@@ -77,7 +78,7 @@ async def _one(server: str, token: str | None, session_id: str, *, watch: bool, 
                 print_json(session.raw)
             else:
                 Console().print(_details(session))
-    return Exit.CORRUPT if session.state in FAILED else Exit.DONE
+    return _ENDS.get(session.state, Exit.DONE)
 
 
 async def _follow(client: GatewayClient, session_id: str, *, json: bool) -> Session:
@@ -233,6 +234,8 @@ def _details(session: Session, speed: float = 0.0) -> Group:
         rows += [(name, value) for name, value in session.object.checksums.items()]
     if session.error:
         rows.append(("error", Text(session.error.get("message", ""), style="red")))
+        if session.error.get("hint"):
+            rows.append(("", Text(session.error["hint"])))
     rows += [("age", _age(session)), ("expires", str(session.raw.get("expires_at", "")))]
     for row in rows:
         table.add_row(*row)

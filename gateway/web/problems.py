@@ -95,7 +95,13 @@ _CODES: Final = {
     "session_rejected": ProblemCode(409, "the content was refused"),
     "session_gone": ProblemCode(410, "aborted, expired or lost; create a new session"),
     "body_too_large": ProblemCode(413, "the body is larger than the call takes"),
-    "file_too_large": ProblemCode(413, "the file is larger than this upload can become"),
+    "file_too_large": ProblemCode(
+        413, "the file is larger than is taken here, or than this upload can become"
+    ),
+    "content_not_allowed": ProblemCode(415, "the file's first bytes are not those of its type"),
+    "file_type_not_allowed": ProblemCode(
+        415, "files of this name or content_type are not taken; `details.allowed_types`"
+    ),
     "unsupported_encoding": ProblemCode(415, "encoded bodies are not taken"),
     "unsupported_media_type": ProblemCode(415, "the body must be JSON"),
     "range_not_satisfiable": ProblemCode(416, "this range lies outside the file"),

@@ -20,9 +20,11 @@ from gateway.errors import (
     RateLimited,
     SessionNotFound,
     StorageFull,
+    TooLarge,
     Unauthenticated,
     Unavailable,
     Uncertain,
+    UnsupportedType,
 )
 
 
@@ -93,6 +95,10 @@ def test_the_version_is_told() -> None:
         (Conflict("x"), 1),
         (Conflict("x", code="file_changed"), 7),
         (Corrupt("x"), 3),
+        (Corrupt("x", code="rejected"), 8),
+        (UnsupportedType("x", code="file_type_not_allowed"), 8),
+        (TooLarge("x", code="file_too_large"), 8),
+        (TooLarge("x"), 1),
         (NotFound("x"), 4),
         (SessionNotFound(), 4),
         (Gone("x"), 4),

@@ -41,8 +41,10 @@ CREATE: Final = (
     | _PRESIGN
     | {
         "checksum_unsupported",
+        "content_not_allowed",
         "creation_in_flight",
         "file_too_large",
+        "file_type_not_allowed",
         "idempotency_mismatch",
         "invalid_bucket",
         "invalid_checksum",
@@ -95,13 +97,14 @@ SIGN: Final = (
     | _PART_LIST
     | {
         "checksum_required",
+        "file_too_large",
         "invalid_checksum",
         "invalid_request",
         "part_conflict",
         "part_length_mismatch",
     }
 )
-ACKNOWLEDGE: Final = _SESSION | BODY | _OPEN | _ACKNOWLEDGED
+ACKNOWLEDGE: Final = _SESSION | BODY | _OPEN | _ACKNOWLEDGED | {"file_too_large"}
 PARTS: Final = (
     _SESSION | _RACE | {"invalid_query", "session_busy", "session_gone", "session_not_open"}
 )

@@ -225,7 +225,9 @@ class Row {
     if (state === "verifying" && fraction !== null) {
       return `${formatBytes(size)} · ${Math.floor(fraction * 100)}\u00a0% read back`;
     }
-    if (state === "corrupt" && error) return `${formatBytes(size)} · set aside, not handed out`;
+    if ((state === "corrupt" || state === "rejected") && error) {
+      return `${formatBytes(size)} · set aside, not handed out`;
+    }
     return formatBytes(size);
   }
 

@@ -44,11 +44,11 @@ const FAILURES = {
       "What the storage holds is not what was sent. It has been set aside and is not handed out.",
     again: "restart",
   },
-  rejected: {
-    title: "The file was not accepted",
-    text: "It broke a rule of this service.",
-    again: null,
-  },
+  // What was refused, and what is taken here, the gateway says.
+  rejected: { title: "The file was not accepted", again: null },
+  file_type_not_allowed: { title: "Files of this kind are not accepted", again: null },
+  content_not_allowed: { title: "The file was not accepted", again: null },
+  file_too_large: { title: "The file is too large", again: null },
   already_uploading: {
     title: "This file is on its way already",
     text: "See the other entry in this window.",
@@ -109,6 +109,7 @@ export function stateWords(upload) {
 export const VERIFIED = {
   client_parts: "The storage holds exactly the bytes that were read here, checked part by part.",
   client_file: "The stored bytes match the checksum that was given for the whole file.",
+  gateway: "The storage holds exactly the bytes that the server received, checked part by part.",
   store: "The storage vouches for its own copy; there was no checksum from here to compare with.",
 };
 
