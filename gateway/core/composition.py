@@ -106,6 +106,7 @@ def compose(ports: Ports, options: CoreOptions) -> Core:
             sessions=ports.sessions,
             leases=ports.leases,
             options=options.relay,
+            policy=options.policy,
         ),
         freezer=freezer,
         completer=completer,

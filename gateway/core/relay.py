@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from gateway.core.checksums import ALGORITHMS, Checksum
 from gateway.core.claim import Claim, busy
+from gateway.core.content import TAKES_ALL, ContentPolicy
 from gateway.core.freezer import part_length
 from gateway.core.incoming import MD5, Incoming
 from gateway.core.model import Part, UploadSession
@@ -50,11 +51,13 @@ class PartRelay:
         sessions: SessionStore,
         leases: Leases,
         options: RelayOptions | None = None,
+        policy: ContentPolicy = TAKES_ALL,
     ) -> None:
         self._storage = storage
         self._sessions = sessions
         self._leases = leases
         self._options = options or RelayOptions()
+        self._policy = policy
         self._turns = asyncio.Semaphore(self._options.at_once)
         # Until a store is seen to tell checksums by itself, its ETag is the answer to bind to.
         self._tells_checksums = False
@@ -75,10 +78,11 @@ class PartRelay:
         `checksums` are its digests of them, each of which has to be right. Other bytes than those
         stored raise Conflict `part_conflict`, unless `replace`, and nothing is changed. Raises
         InvalidRequest `part_number_out_of_range`, `part_length_mismatch`, `length_required`,
-        `digest_mismatch`, `checksum_required`; Conflict `part_busy` (retryable) while another
+        `digest_mismatch`, `checksum_required`; TooLarge `file_too_large`; Conflict `part_busy` (retryable) while another
         sender is at it; Unavailable `too_many_parts_in_flight`; and what the body raises.
         """
         length = _promised_length(session, number, size)
+        self._policy.check_part(session.plan, number, length)
         if needs_checksums(session) and all(
             checksum.algorithm != session.checksum_algorithm for checksum in checksums
         ):
