@@ -78,8 +78,9 @@ class PartRelay:
         `checksums` are its digests of them, each of which has to be right. Other bytes than those
         stored raise Conflict `part_conflict`, unless `replace`, and nothing is changed. Raises
         InvalidRequest `part_number_out_of_range`, `part_length_mismatch`, `length_required`,
-        `digest_mismatch`, `checksum_required`; TooLarge `file_too_large`; Conflict `part_busy` (retryable) while another
-        sender is at it; Unavailable `too_many_parts_in_flight`; and what the body raises.
+        `digest_mismatch`, `checksum_required`; TooLarge `file_too_large`; Conflict `part_busy`
+        (retryable) while another sender is at it; Unavailable `too_many_parts_in_flight`; and what
+        the body raises.
         """
         length = _promised_length(session, number, size)
         self._policy.check_part(session.plan, number, length)
