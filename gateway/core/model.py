@@ -13,12 +13,14 @@ from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 from gateway.core.checksums import PREFERENCE, Checksum
+from gateway.core.chunking import MAX_CHUNKS, ChunkLayout, format_gaps, unbroken
 from gateway.core.plan import PartLimits, PartPlan, format_ranges, missing
 from gateway.errors import InvalidRequest, SessionNotFound
 
 MAX_FILENAME_BYTES = 1024
 MAX_METADATA_BYTES = 2048
 MAX_FINGERPRINT_BYTES = 255
+MAX_FILE_ID_BYTES = 255
 MAX_KEY_BYTES = 1024
 MAX_KEY_SEGMENT_BYTES = 255
 """Stores that keep objects as files end here: MinIO by its rules, SeaweedFS never completes."""
@@ -55,7 +57,7 @@ class VerifiedBy(StrEnum):
     CLIENT_FILE = "client_file"
 
 
-Phase: TypeAlias = Literal["uploading", "completing", "verifying", "done"]
+Phase: TypeAlias = Literal["uploading", "assembling", "completing", "verifying", "done"]
 
 _PHASES: Mapping[State, Phase] = {
     State.OPEN: "uploading",
@@ -159,11 +161,33 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class ChunkPlan:
+    """How the file of an older client is cut: `total` chunks, of `size` bytes but for the last.
+
+    `size` is None until a chunk that is not the last has been seen. With `completes_itself` the
+    file is completed as soon as all chunks are there.
+    """
+
+    total: int
+    size: int | None = None
+    completes_itself: bool = False
+
+    def __post_init__(self) -> None:
+        if self.total < 1 or (self.size is not None and self.size < 1):
+            raise ValueError("A file has at least one chunk, and a chunk at least one byte.")
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """The live figures of a session, which change without a new version.
 
     `received` is a bitmap of recorded parts, part 1 in the highest bit of the first byte.
     `in_flight_bytes` is a claim of the client's, `verified_bytes` what was read back so far.
+
+    Of a session in chunks, `chunks` is the bitmap of those that are stored, and `assembled` that of
+    the parts that they were written into; `staged_bytes` are on their way there. `chunk_size` and
+    `last_chunk_size` are the sizes seen. `chunks_known` is False where Redis has lost all that, and
+    storage has not been asked yet.
     """
 
     received_bytes: int = 0
@@ -171,6 +195,18 @@ class Progress:
     received: bytes = b""
     in_flight_bytes: int = 0
     verified_bytes: int = 0
+    received_chunks: int = 0
+    chunks: bytes = b""
+    assembled: bytes = b""
+    staged_bytes: int = 0
+    chunk_size: int | None = None
+    last_chunk_size: int | None = None
+    chunks_known: bool = False
+
+    @property
+    def unbroken_chunks(self) -> int:
+        """The length of the run of stored chunks from chunk 0 on."""
+        return unbroken(self.chunks)
 
     def numbers(self) -> list[int]:
         """Return the recorded part numbers in ascending order."""
@@ -213,6 +249,7 @@ class UploadSession:
     verified_by: VerifiedBy | None = None
     error: Problem | None = None
     storage_cleared: bool = False
+    chunks: ChunkPlan | None = None
     progress: Progress = field(default_factory=Progress, compare=False)
 
     @property
@@ -231,15 +268,44 @@ class UploadSession:
         return format_ranges(missing(plan, self.progress.numbers()))
 
     @property
+    def layout(self) -> ChunkLayout | None:
+        """Which chunks make up which part; None without chunks, or until their size is known."""
+        if self.chunks is None or self.chunks.size is None:
+            return None
+        return ChunkLayout(self.chunks.total, self.chunks.size, self.part_size // self.chunks.size)
+
+    @property
+    def missing_chunks(self) -> str:
+        """The chunks still to come as ranges from 0, `3-17,20`; the first 1,000 ranges."""
+        if self.chunks is None or self.progress.received_chunks >= self.chunks.total:
+            return ""
+        return format_gaps(self.progress.chunks, self.chunks.total)
+
+    @property
+    def has_all_chunks(self) -> bool:
+        """Whether nothing is awaited of a client that sends chunks."""
+        return self.chunks is not None and (
+            self.state not in {State.OPEN, State.ABORTED, State.EXPIRED}
+            or self.progress.received_chunks >= self.chunks.total
+        )
+
+    @property
     def phase(self) -> Phase:
         """What is going on, in the word that clients show: uploading ... done."""
+        if self.state is State.OPEN and self.has_all_chunks:
+            return "assembling"
         return _PHASES.get(self.state, "done")
 
     @property
     def fraction(self) -> float | None:
-        """How far the phase is, 0 to 1: bytes received, or read back while verifying."""
+        """How far the phase is, 0 to 1: bytes received, or read back while verifying.
+
+        Of a file in chunks these are the chunks received, and then the bytes written into parts.
+        """
         if self.state is State.COMPLETED:
             return 1.0
+        if self.chunks is not None and self.phase == "uploading":
+            return self.progress.received_chunks / self.chunks.total
         if self.size is None:
             return None
         done = (
@@ -269,12 +335,7 @@ class NewUpload:
     def __post_init__(self) -> None:
         _check_filename(self.filename)
         _check_metadata(self.metadata)
-        if not _CONTENT_TYPE.fullmatch(self.content_type):
-            raise InvalidRequest(
-                "content_type is not a media type.",
-                code="invalid_content_type",
-                hint="Send something like video/mp4, or leave it out.",
-            )
+        _check_content_type(self.content_type)
         if self.key is not None:
             check_key(self.key)
         if self.bucket is not None and not _BUCKET.fullmatch(self.bucket):
@@ -301,6 +362,52 @@ class NewUpload:
                 code="unknown_checksum_algorithm",
                 hint="Leave it out to get the best that the store supports.",
             )
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkedFile:
+    """What an older client says of its file with every chunk.
+
+    `form` names the wire (`a`, `b`); a `file_id`, 1 to 255 bytes chosen by the client, is unique
+    per principal and form. Raises InvalidRequest (`invalid_file_id`, `invalid_filename`,
+    `invalid_content_type`, `total_chunks_out_of_range`).
+    """
+
+    form: str
+    file_id: str
+    total_chunks: int
+    filename: str
+    content_type: str = DEFAULT_CONTENT_TYPE
+    completes_itself: bool = False
+
+    def __post_init__(self) -> None:
+        _check_text("file_id", self.file_id, MAX_FILE_ID_BYTES)
+        _check_filename(self.filename)
+        _check_content_type(self.content_type)
+        if not 1 <= self.total_chunks <= MAX_CHUNKS:
+            raise InvalidRequest(
+                f"total_chunks must lie between 1 and {MAX_CHUNKS}.",
+                code="total_chunks_out_of_range",
+                hint="Send larger chunks of a file that would have more.",
+            )
+
+    def check_index(self, index: int) -> None:
+        """Raise InvalidRequest (`chunk_index_out_of_range`) unless the file has such a chunk."""
+        if not 0 <= index < self.total_chunks:
+            raise InvalidRequest(
+                "The file has no such chunk.",
+                code="chunk_index_out_of_range",
+                hint=f"Its chunks are numbered from 0 to {self.total_chunks - 1}.",
+            )
+
+
+def check_file_id(file_id: str) -> str:
+    """Return the id, or raise SessionNotFound where it cannot be one of a file in chunks."""
+    try:
+        _check_text("file_id", file_id, MAX_FILE_ID_BYTES)
+    except InvalidRequest as error:
+        raise SessionNotFound from error
+    return file_id
 
 
 def check_session_id(session_id: str) -> str:
@@ -339,6 +446,15 @@ def _check_text(name: str, value: str, limit: int) -> None:
             f"{name} must be 1 to {limit} bytes of UTF-8 without control characters.",
             code=f"invalid_{name}",
             hint=f"Shorten {name}, and remove line breaks and other control characters.",
+        )
+
+
+def _check_content_type(content_type: str) -> None:
+    if not _CONTENT_TYPE.fullmatch(content_type):
+        raise InvalidRequest(
+            "content_type is not a media type.",
+            code="invalid_content_type",
+            hint="Send something like video/mp4, or leave it out.",
         )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from gateway.core.checksums import Checksum
 from gateway.core.model import (
+    ChunkPlan,
     MultipartUpload,
     Part,
     Problem,
@@ -48,6 +49,8 @@ def session_to_record(session: UploadSession) -> dict[str, Any]:
     record["checksum"] = _values(session.checksum) if session.checksum else None
     record["object"] = _values(session.object) if session.object else None
     record["error"] = _values(session.error) if session.error else None
+    if session.chunks:
+        record["chunks"] = _values(session.chunks)
     return record
 
 
@@ -65,6 +68,7 @@ def session_from_record(record: Mapping[str, Any]) -> UploadSession:
             checksum=_build(Checksum, record["checksum"]),
             object=_build(StoredObject, record["object"]),
             error=_build(Problem, record["error"]),
+            chunks=_build(ChunkPlan, record.get("chunks")),
         )
         _check_numbers(session)
     except (KeyError, TypeError, ValueError, AttributeError, GatewayError) as error:
