@@ -10,7 +10,7 @@ the event loop gets a turn after each of the two, where the body is large.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -104,7 +104,7 @@ async def read_body(request: web.Request, *, limit: int) -> bytes:
     return bytes(body)
 
 
-async def iter_body(request: web.Request) -> AsyncIterator[bytes]:
+async def iter_body(request: web.Request) -> AsyncGenerator[bytes, None]:
     """Yield the body in blocks as they arrive; the time that the caller takes is not counted.
 
     Bytes are those that were sent: a Content-Encoding is refused, not undone, so that a small body
