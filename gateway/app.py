@@ -455,6 +455,8 @@ def _background(
         working.cancel()
         await asyncio.wait([working])
         await core.completer.close()
+        if not gate.opened.is_set():
+            handing_on.cancel()
         await deliverer.stop(handing_on)
 
     return context

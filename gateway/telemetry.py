@@ -258,6 +258,7 @@ class Metrics:
         self._dead = self._backlog(
             "gateway_events_dead", "Events given up, which wait to be replayed."
         )
+
         self._lag = Histogram(
             "gateway_event_loop_lag_seconds",
             "How late a timer of the event loop went off.",

@@ -25,6 +25,10 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "status": ("gateway.cli.status:status", "Show upload sessions, or one of them."),
     "download": ("gateway.cli.download:download", "Download a completed upload, verified."),
     "abort": ("gateway.cli.abort:abort", "Abort an upload and delete the parts it has stored."),
+    "events": (
+        "gateway.cli.events:events",
+        "Show the events that are handed on, follow them, or send those given up again.",
+    ),
     "dev": (
         "gateway.cli.dev:dev",
         "Start the gateway with a Valkey and an S3 store of its own; Ctrl-C ends them all.",

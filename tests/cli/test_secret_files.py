@@ -15,6 +15,8 @@ GIVEN = {
     "redis_url": "rediss+sentinel://one,two/primary/0",
     "redis_password": "password-of-the-file",
     "redis_sentinel_password": "sentinel-of-the-file",
+    "webhook_url": "https://hooks.example/of-the-file",
+    "webhook_secret": "webhook-secret-of-the-file",
 }
 
 
@@ -42,6 +44,8 @@ def problem(**flags: object) -> str:
 
 def plain(settings: Settings, name: str) -> str:
     value = getattr(settings, name)
+    if isinstance(value, tuple):
+        (value,) = value
     return str(value.get_secret_value() if hasattr(value, "get_secret_value") else value)
 
 

@@ -64,7 +64,7 @@ def command_flags(name: str) -> Iterator[str]:
         for flag in parameter.opts:
             # Those of the settings have a table of their own.
             plain = flag.startswith("--") and flag != "--help"
-            if plain and (flag not in settings or name not in {"serve", "doctor"}):
+            if plain and (flag not in settings or name not in {"serve", "doctor", "events"}):
                 yield flag
 
 
