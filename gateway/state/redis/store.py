@@ -98,7 +98,7 @@ class RedisSessionStore(SessionStore):
         *,
         clock: Clock | None = None,
     ) -> None:
-        """`clock` decides only which index entries are old enough to be garbage."""
+        """`clock` decides only which index entries, and which events, are old."""
         self._client = client
         self._clock = clock or SystemClock()
         self._options = options or RedisStoreOptions()
@@ -214,9 +214,7 @@ class RedisSessionStore(SessionStore):
 
     async def may_replace(self, session_id: str, number: int) -> bool:
         """Tell whether this number may be replaced once."""
-        return bool(
-            await self._client.command("SISMEMBER", self._keys.replace(session_id), number)
-        )
+        return bool(await self._client.command("SISMEMBER", self._keys.replace(session_id), number))
 
     async def heal_parts(
         self, session_id: str, *, found: Sequence[Part], lost: Sequence[Part]
@@ -363,7 +361,6 @@ class RedisSessionStore(SessionStore):
         elif session.state is State.CORRUPT:
             await self._index.prolong(session, None)
 
-    async def _schedule_at_latest(self, session: UploadSession) -> None:
     async def _enter(self, event: Event | None) -> None:
         """Enter an event that is about to be recorded into the index of those to hand on.
 
@@ -375,6 +372,7 @@ class RedisSessionStore(SessionStore):
             if event.at >= now - self._options.retention:
                 await enter(self._client, self._keys, event.event_id, now)
 
+    async def _schedule_at_latest(self, session: UploadSession) -> None:
         at = attention_at(session, self._options.grace)
         if at is not None:
             await self._attend_at_latest(session.session_id, at)
