@@ -276,6 +276,12 @@ class Settings(BaseSettings):
     client_keys: bool = Field(
         default=False, description="Let clients choose bucket and key of their objects."
     )
+    chunks_principal: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9._@-]{1,64}$",
+        description="Name under which calls of /upload-chunk and /administration/upload without "
+        "credentials are taken. Unset: they need the token, where there is one.",
+    )
     allowed_types: Texts = Field(
         (),
         description="File types that are taken, separated by commas: extensions and media types, "

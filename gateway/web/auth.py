@@ -30,21 +30,34 @@ class Authenticator(Protocol):
     def check_origin(self, request: web.Request) -> None:
         """Refuse a request that must not even be looked at; called for whatever a door owns."""
 
+    def check_page(self, request: web.Request) -> None:
+        """Refuse what a foreign page made a browser send; for calls that need no credentials."""
+
     def authenticate(self, request: web.Request) -> Principal:
         """Return who calls."""
 
 
 class TokenAuthenticator:
-    """One static bearer token for one principal, compared in constant time."""
+    """One static bearer token for one principal, compared in constant time.
 
-    def __init__(self, token: str, principal: Principal = LOCAL) -> None:
+    `origins` are pages elsewhere that may call where no token is needed (the CORS setting).
+    """
+
+    def __init__(
+        self, token: str, principal: Principal = LOCAL, *, origins: Iterable[str] = ()
+    ) -> None:
         if not token:
             raise ValueError("A token must not be empty.")
         self._digest = _digest(token)
         self._principal = principal
+        self._origins = frozenset(origins)
 
     def check_origin(self, request: web.Request) -> None:
         """Let everything pass: a page elsewhere does not know the token."""
+
+    def check_page(self, request: web.Request) -> None:
+        """Raise Forbidden `origin_not_allowed` for a page of an unknown origin."""
+        _check_origin(request, self._origins)
 
     def authenticate(self, request: web.Request) -> Principal:
         """Return the principal, or raise Unauthenticated (`unauthenticated`, `invalid_token`)."""
@@ -96,16 +109,10 @@ class LoopbackAuthenticator:
                 code="host_not_allowed",
                 hint="Start it with a token, which a proxy that knows its users can add.",
             )
-        origin = request.headers.get(hdrs.ORIGIN)
-        if origin is None or origin in self._origins:
-            return
-        # A page that the gateway served itself names the same host; proxies may add TLS.
-        if origin.lower() not in {f"http://{host.lower()}", f"https://{host.lower()}"}:
-            raise Forbidden(
-                "Pages of this origin may not call this gateway.",
-                code="origin_not_allowed",
-                hint="Add the origin to the setting cors_origins.",
-            )
+        _check_origin(request, self._origins)
+
+    def check_page(self, request: web.Request) -> None:
+        """Let pass what `check_origin` has: it has looked at the same."""
 
     def authenticate(self, request: web.Request) -> Principal:
         """Return the one principal there is; a token that is sent all the same is not looked at."""
@@ -115,7 +122,7 @@ class LoopbackAuthenticator:
 
 def authenticator(token: str | None, origins: Iterable[str] = ()) -> Authenticator:
     """Return what the settings ask for: a token's authenticator, or the loopback one."""
-    return TokenAuthenticator(token) if token else LoopbackAuthenticator(origins)
+    return TokenAuthenticator(token, origins=origins) if token else LoopbackAuthenticator(origins)
 
 
 def check_host(request: web.Request) -> None:
@@ -143,6 +150,20 @@ def is_loopback_host(host: str) -> bool:
         return ip_address(name).is_loopback
     except ValueError:
         return False
+
+
+def _check_origin(request: web.Request, origins: frozenset[str]) -> None:
+    origin = request.headers.get(hdrs.ORIGIN)
+    if origin is None or origin in origins:
+        return
+    host = request.headers.get(hdrs.HOST, "").lower()
+    # A page that the gateway served itself names the same host; proxies may add TLS.
+    if origin.lower() not in {f"http://{host}", f"https://{host}"}:
+        raise Forbidden(
+            "Pages of this origin may not call this gateway.",
+            code="origin_not_allowed",
+            hint="Add the origin to the setting cors_origins.",
+        )
 
 
 def _hostname(host: str) -> str | None:

@@ -50,6 +50,10 @@ class Door(ABC):
         """Tell whether this request needs no credentials; it then has no principal either."""
         return False
 
+    def anonymous(self, request: web.Request) -> Principal | None:  # noqa: ARG002 - the same.
+        """Return who it is that sends this request without credentials, or None: it needs them."""
+        return None
+
     def stop(self) -> None:  # noqa: B027 - most doors have no long answers.
         """End answers that would go on for long; called, perhaps twice, when the server shuts down.
 

@@ -189,7 +189,11 @@ def _guarding(doors: DoorTable, authenticator: Authenticator, cors: Cors) -> Mid
             return answer
         authenticator.check_origin(request)
         if request.match_info.http_exception is None and not door.is_public(request):
-            principal = authenticator.authenticate(request)
+            principal = door.anonymous(request)
+            if principal is None or hdrs.AUTHORIZATION in request.headers:
+                principal = authenticator.authenticate(request)
+            else:
+                authenticator.check_page(request)
             request[PRINCIPAL] = principal
             bind_contextvars(principal=principal.principal_id)
         return await handler(request)

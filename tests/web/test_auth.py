@@ -154,3 +154,15 @@ def test_with_a_token_the_origin_does_not_matter() -> None:
 def test_exactly_one_host_is_needed(hosts: list[str]) -> None:
     with pytest.raises(InvalidRequest):
         check_host(request(*(("Host", host) for host in hosts)))
+
+
+def test_without_credentials_a_page_must_be_of_a_known_origin() -> None:
+    auth = authenticator(TOKEN, ["https://app.example"])
+    host = ("Host", "uploads.example")
+    for origin in ("https://app.example", "https://uploads.example", "http://uploads.example"):
+        auth.check_page(request(host, ("Origin", origin)))
+    auth.check_page(request(host))
+    for origin in ("https://evil.example", "null", "https://uploads.example.evil.example", ""):
+        with pytest.raises(Forbidden) as raised:
+            auth.check_page(request(host, ("Origin", origin)))
+        assert raised.value.code == "origin_not_allowed"
