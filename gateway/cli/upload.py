@@ -221,9 +221,11 @@ def _state_left(uploader: Uploader) -> str | None:
 
 
 def _summary(label: str, receipt: UploadReceipt) -> str:
-    how = {"client_parts": "the checksums of its parts", "client_file": "its own checksum"}.get(
-        receipt.verified_by or "", "the store's checksum"
-    )
+    how = {
+        "client_parts": "the checksums of its parts",
+        "client_file": "its own checksum",
+        "gateway": "the gateway's checksums of what arrived",
+    }.get(receipt.verified_by or "", "the store's checksum")
     line = (
         f"{label}: {human_size(receipt.size)} uploaded and verified by {how} in "
         f"{human_time(receipt.seconds)} ({receipt.parts_sent} of {receipt.parts} parts sent)"

@@ -12,8 +12,8 @@ from gateway.core.checksums import Checksum
 class UploadReceipt:
     """What came of an upload.
 
-    `state` is completed, and `verified_by` says on whose word: `client_parts`, `client_file` or
-    `store`. `size` is in bytes; `parts_sent` and `bytes_sent` count what the store took in this
+    `state` is completed, and `verified_by` says on whose word: `client_parts`, `client_file`,
+    `gateway` or `store`. `size` is in bytes; `parts_sent` and `bytes_sent` count what the store took in this
     run, `seconds` its duration. `checksum` is that of the whole file as computed here, `object`
     what the gateway says of the stored one, as it came.
     """

@@ -200,7 +200,11 @@ class PartRelay:
         lease = await self._acquire(name)
         if lease is None:
             raise busy()
-        claim = Claim(lease, self._options.claim)
+
+        async def is_free() -> bool:
+            return await self._stored(session, number) is None
+
+        claim = Claim(lease, self._options.claim, is_free)
         try:
             async with claim.renewed():
                 yield claim

@@ -16,7 +16,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from gateway.web.bodies import Wire
 from gateway.web.errors import PROBLEM_TYPE, ProblemDocument
-from gateway.web.operations import GATEWAY, JSON, Answer, Operation, Parameter, Schema, curl
+from gateway.web.operations import BYTES, GATEWAY, JSON, Answer, Operation, Parameter, Schema, curl
 from gateway.web.problems import EVERYWHERE, PROBLEMS, says_when
 
 _SCHEMAS: Final = "#/components/schemas/"
@@ -243,6 +243,12 @@ def _operation(call: Operation, schemas: _Schemas, responses: dict[str, Any]) ->
                 for name, value in call.examples.items()
             }
         made["requestBody"] = {"required": call.body_required, "content": {JSON: content}}
+    if call.bytes_body:
+        made["requestBody"] = {
+            "required": True,
+            "description": call.bytes_body,
+            "content": {BYTES: {"schema": {"type": "string", "format": "binary"}}},
+        }
     made["responses"] = _responses(call, schemas, responses)
     if call.public:
         made["security"] = []

@@ -17,6 +17,7 @@ Schema = Mapping[str, Any]
 
 _LINE: Final = 60
 JSON: Final = "application/json"
+BYTES: Final = "application/octet-stream"
 _SCHEMAS: Final = "#/components/schemas/"
 
 
@@ -54,6 +55,8 @@ class Tag:
 class Operation:
     """One call. `errors` are the codes that it can answer besides those of every call.
 
+    A body that is no JSON has its description in `bytes_body`.
+
     `events` are the names and data of a stream's events. `examples` are bodies by what they show,
     the first of which is the one that the curl line sends; `query` and `curl` are further parts of
     that line. `samples` are texts to look at.
@@ -68,6 +71,7 @@ class Operation:
     parameters: Sequence[Parameter] = ()
     body: type[Wire] | None = None
     body_required: bool = True
+    bytes_body: str = ""
     answers: Sequence[Answer] = ()
     errors: frozenset[str] = frozenset()
     public: bool = False

@@ -47,6 +47,8 @@ _CODES: Final = {
     "invalid_request": ProblemCode(400, "malformed, or outside the limits"),
     "malformed_request": ProblemCode(400, "this is no well-formed HTTP request"),
     "metadata_too_large": ProblemCode(400, "metadata takes more than 2,048 bytes"),
+    "digest_mismatch": ProblemCode(400, "the bytes that arrived are not those of their digest"),
+    "length_required": ProblemCode(400, "the part needs a Content-Length"),
     "part_length_mismatch": ProblemCode(400, "the part cannot have this length"),
     "part_number_out_of_range": ProblemCode(400, "this upload has no such part number"),
     "part_size_out_of_range": ProblemCode(
@@ -79,6 +81,7 @@ _CODES: Final = {
     "key_taken": ProblemCode(409, "another object lies under the key; it is left alone"),
     "not_completed": ProblemCode(409, "the upload is not completed yet"),
     "object_changed": ProblemCode(409, "the object is not the one that was asked for any more"),
+    "part_busy": ProblemCode(409, "another sender is at this part"),
     "part_conflict": ProblemCode(
         409, "other bytes are stored for the part; `replace` says that the new ones are meant"
     ),
@@ -142,6 +145,7 @@ _CODES: Final = {
     "storage_unsupported": ProblemCode(503, "the store does not offer this operation"),
     "too_many_connections": ProblemCode(503, "the gateway has as many connections as it takes"),
     "part_damaged": ProblemCode(503, "a part changed on its way to the store"),
+    "too_many_parts_in_flight": ProblemCode(503, "the gateway relays as many parts as it can"),
     "too_many_relays": ProblemCode(503, "no more files can be relayed now"),
     "too_many_streams": ProblemCode(503, "no more event streams can be opened now"),
     "storage_full": ProblemCode(507, "the store has no room left"),

@@ -40,7 +40,7 @@ export interface Session {
   received_parts: number;
   fraction: number | null;
   checksum_algorithm: string;
-  verified_by: "store" | "client_parts" | "client_file" | null;
+  verified_by: "store" | "gateway" | "client_parts" | "client_file" | null;
   metadata: Record<string, string>;
   created_at: string;
   updated_at: string;

@@ -159,6 +159,14 @@ class Part(TypedDict):
     checksum: Annotated[str | None, Field(description="the client's, null where it gave none")]
 
 
+class RelayedPart(TypedDict):
+    """The session after a part was relayed; `same` says that these bytes were stored before."""
+
+    session: Session
+    part: Part
+    outcome: Annotated[str, Field(json_schema_extra={"enum": ["stored", "same"]})]
+
+
 class PartPage(TypedDict):
     """One page of parts, by number."""
 

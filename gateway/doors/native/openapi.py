@@ -6,6 +6,7 @@ read them.
 
 from typing import Final
 
+from gateway.core.plan import MAX_PART_NUMBER
 from gateway.doors.native import answers, examples, parse, problems, query
 from gateway.web.operations import GATEWAY as GATEWAY_TAG
 from gateway.web.operations import JSON, Answer, Operation, Parameter, Tag
@@ -37,6 +38,28 @@ _LAST_EVENT_ID = Parameter(
     "header",
     "The id of the last event seen; the stream then begins with what came after it.",
     {"type": "string"},
+)
+_PART_NUMBER = Parameter(
+    "part_number",
+    "path",
+    "The number of the part, from 1.",
+    {"type": "integer", "minimum": 1, "maximum": MAX_PART_NUMBER},
+    required=True,
+)
+_DIGESTS: Final = (
+    Parameter(
+        "x-amz-checksum-crc64nvme",
+        "header",
+        "The part's checksum in base64; the session's own algorithm lets the store check it too."
+        " Likewise `x-amz-checksum-crc32c`, `-crc32`, `-sha256`, `-sha1` and `Content-MD5`.",
+        {"type": "string"},
+    ),
+    Parameter(
+        "Content-Digest",
+        "header",
+        "The same by RFC 9530: `sha-256=:BASE64:`.",
+        {"type": "string"},
+    ),
 )
 _RANGE = Parameter(
     "Range",
@@ -246,6 +269,29 @@ OPERATIONS: Final = (
             )
         ],
         errors=problems.ACKNOWLEDGE,
+    ),
+    Operation(
+        method="PUT",
+        path=f"{_SESSION_PATH}/parts/{{part_number}}",
+        operation_id="putPart",
+        tag=PARTS,
+        summary="Send a part through the gateway",
+        description="For clients that cannot reach the store: the bytes are handed on as they come,"
+        " and the part is recorded. The same bytes again are a success that counts once; other bytes"
+        " are `part_conflict`, and the stored part stays. Digests are optional, and each that is sent"
+        " has to be right; without one the gateway computes the session's checksum itself.",
+        parameters=[
+            _SESSION_ID,
+            _PART_NUMBER,
+            query.REPLACE.parameter(),
+            *_DIGESTS,
+        ],
+        bytes_body="The bytes of the part, as many as the session's plan says.",
+        curl=["--data-binary @part"],
+        answers=[
+            Answer(200, "Stored.", {JSON: answers.RelayedPart}, headers=("ETag",)),
+        ],
+        errors=problems.PUT_PART,
     ),
     Operation(
         method="GET",

@@ -198,6 +198,18 @@ def session_id(request: web.Request) -> str:
     return check_session_id(request.match_info["session_id"])
 
 
+def part_number(request: web.Request) -> int:
+    """Return the part number in the path, or raise InvalidRequest `part_number_out_of_range`."""
+    text = request.match_info["part_number"]
+    if not re.fullmatch(r"[0-9]{1,5}", text, re.ASCII):
+        raise InvalidRequest(
+            "The path holds no part number.",
+            code="part_number_out_of_range",
+            hint="Part numbers are whole numbers from 1.",
+        )
+    return int(text)
+
+
 def idempotency_key(request: web.Request) -> str | None:
     """Return the Idempotency-Key header, or None; two of them are one too many."""
     values = request.headers.getall("Idempotency-Key", [])

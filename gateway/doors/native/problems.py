@@ -108,6 +108,28 @@ ACKNOWLEDGE: Final = _SESSION | BODY | _OPEN | _ACKNOWLEDGED | {"file_too_large"
 PARTS: Final = (
     _SESSION | _RACE | {"invalid_query", "session_busy", "session_gone", "session_not_open"}
 )
+PUT_PART: Final = (
+    _SESSION
+    | _OPEN
+    | {
+        "body_truncated",
+        "checksum_required",
+        "digest_mismatch",
+        "file_too_large",
+        "invalid_checksum",
+        "invalid_query",
+        "length_required",
+        "part_busy",
+        "part_conflict",
+        "part_damaged",
+        "part_length_mismatch",
+        "part_number_out_of_range",
+        "request_timeout",
+        "storage_full",
+        "too_many_parts_in_flight",
+        "unsupported_encoding",
+    }
+)
 PROGRESS: Final = _SESSION | BODY | _OPEN | {"part_number_out_of_range"}
 DESCRIBE_CONTENT: Final = (
     _SESSION

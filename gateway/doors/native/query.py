@@ -151,6 +151,7 @@ PART_CURSOR: Final = Whole(
 )
 PART_LIMIT: Final = Whole("limit", "How many parts at most.", 1000, 1, MAX_PART_NUMBER)
 WAIT: Final = Seconds("wait", "Seconds to wait for the end before answering 202.", 10.0, 60)
+REPLACE: Final = Flag("replace", "1: other bytes may take the place of the stored part.")
 RELAY: Final = Flag("relay", "1: the gateway itself sends the bytes.")
 
 

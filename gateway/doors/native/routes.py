@@ -14,7 +14,8 @@ from gateway.doors.native import answers, content, parse, query, render
 from gateway.doors.native.events import EventStreams, StreamOptions
 from gateway.doors.native.openapi import OPERATIONS
 from gateway.errors import Corrupt, GatewayError, Internal, Unavailable
-from gateway.web.bodies import PARTS_LIMIT, expect_later, read_json
+from gateway.web.bodies import PARTS_LIMIT, expect_later, iter_body, read_json
+from gateway.web.digests import DIGEST_HEADERS, read_digests
 from gateway.web.door import PRINCIPAL, Door
 from gateway.web.errors import REQUEST_ID, problem_response
 from gateway.web.forwarding import front_of
@@ -48,6 +49,7 @@ class NativeDoor(Door):
         "Last-Event-ID",
         "Range",
         "If-Range",
+        *DIGEST_HEADERS,
     )
     exposed_headers: ClassVar[tuple[str, ...]] = (
         *Door.exposed_headers,
@@ -65,7 +67,7 @@ class NativeDoor(Door):
         self._relays = 0
 
     def routes(self) -> Iterable[web.RouteDef]:
-        """Return the routes of `wire.md`, without relayed parts."""
+        """Return the routes."""
         session = "/uploads/{session_id}"
         return [
             _route("POST", "/uploads", self.create),
@@ -76,6 +78,7 @@ class NativeDoor(Door):
             _route("POST", f"{session}/parts/sign", self.sign),
             _route("POST", f"{session}/parts", self.acknowledge),
             _route("GET", f"{session}/parts", self.parts, allow_head=True),
+            _route("PUT", f"{session}/parts/{{part_number}}", self.put_part),
             _route("POST", f"{session}/progress", self.report_in_flight),
             _route("POST", f"{session}/complete", self.complete),
             _route("GET", f"{session}/events", self.events),
@@ -185,6 +188,24 @@ class NativeDoor(Door):
             "next_cursor": cursor,
         }
         return render.json_response(document, headers=_next_link(request, cursor))
+
+    async def put_part(self, request: web.Request) -> web.StreamResponse:
+        """Relay one part to the store."""
+        session, part, outcome = await self._service.put_part(
+            request[PRINCIPAL],
+            parse.session_id(request),
+            parse.part_number(request),
+            iter_body(request),
+            size=request.content_length,
+            checksums=read_digests(request),
+            replace=query.REPLACE.read(request),
+        )
+        document: answers.RelayedPart = {
+            "session": self._document(session),
+            "part": render.part_document(part),
+            "outcome": outcome.value,
+        }
+        return render.json_response(document, headers={hdrs.ETAG: f'"{part.etag}"'})
 
     async def report_in_flight(self, request: web.Request) -> web.StreamResponse:
         """Take a client's count of bytes on the way."""
