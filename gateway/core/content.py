@@ -27,8 +27,9 @@ from gateway.errors import TooLarge, UnsupportedType
 _ANYTHING: Final = frozenset({"application/octet-stream", "binary/octet-stream"})
 
 _EXTENSION: Final = re.compile(r"(?:\.[a-z0-9_+-]{1,32}){1,3}", re.ASCII)
-_TOKEN: Final = r"[a-z0-9!#$&^_.+-]{1,127}"  # noqa: S105 - the word is RFC 9110's
-_MEDIA_RANGE: Final = re.compile(rf"\*/\*|{_TOKEN}/(?:\*|{_TOKEN})", re.ASCII)
+# RFC 6838, section 4.2.
+_NAME: Final = r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}"
+_MEDIA_RANGE: Final = re.compile(rf"\*/\*|{_NAME}/(?:\*|{_NAME})", re.ASCII)
 _MOST_ENTRIES: Final = 200
 
 

@@ -243,8 +243,8 @@ FILE_TYPES: Final[tuple[FileType, ...]] = (
     _t("GIF image", "gif", "image/gif", begins(b"GIF87a", b"GIF89a")),
     _t("WebP image", "webp", "image/webp", riff(b"WEBP")),
     _t("TIFF image", "tif tiff gtiff", "image/tiff", _TIFF, aliases="image/tif"),
-    _t("HEIF image", "heic heif", "image/heic image/heif", s.heif, 256),
     _t("AVIF image", "avif", "image/avif", s.avif, 256),
+    _t("HEIF image", "heic heif", "image/heic image/heif", s.heif, 256),
     _t("BMP image", "bmp dib", "image/bmp", begins(b"BM"), aliases="image/x-ms-bmp", telling=False),
     _t(
         "JPEG 2000 image",
