@@ -10,7 +10,14 @@ import aiohttp
 from aiohttp import web
 from samples import NOW, make_session
 
-from gateway.core.model import PartToSign, SignedPart, StorageLimits, StoredObject, UploadSession
+from gateway.core.model import (
+    Part,
+    PartToSign,
+    SignedPart,
+    StorageLimits,
+    StoredObject,
+    UploadSession,
+)
 from gateway.core.ports import PartOutcome, SessionPage
 from gateway.core.service import ContentURL
 from gateway.telemetry import Metrics
@@ -66,6 +73,13 @@ class FakeService:
     async def parts(self, principal: Any, session_id: str) -> tuple[Any, ...]:
         self._note("parts", principal, session_id)
         return self.known_parts
+
+    async def put_part(
+        self, principal: Any, session_id: str, number: int, body: Any, **options: Any
+    ) -> tuple[UploadSession, Part, PartOutcome]:
+        self._note("put_part", principal, session_id, number, **options)
+        data = b"".join([block async for block in body])
+        return self.session, Part(number, len(data), "etag"), PartOutcome.STORED
 
     async def sign(
         self,

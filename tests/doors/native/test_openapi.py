@@ -109,8 +109,9 @@ async def test_a_handler_reads_the_body_and_the_parameters_that_are_described(
     body = BODIES.get(operation.operation_id)
     async with gateway.client.request(
         operation.method,
-        operation.path.replace("{session_id}", SESSION_ID),
+        operation.path.replace("{session_id}", SESSION_ID).replace("{part_number}", "1"),
         json=body,
+        data=b"bytes" if operation.bytes_body else None,
         headers={"Accept": "application/json"},
     ) as answer:
         content = await answer.read()
