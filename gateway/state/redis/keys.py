@@ -2,12 +2,17 @@
 
 The keys of one session share the hash tag `{<session_id>}`, and so one slot of a Redis Cluster:
 
-    session    hash: record (JSON), version, state, saved_by, bytes, count, revision, verified
+    session    hash: record (JSON), version, state, saved_by, bytes, count, revision, verified; of a
+               file in chunks also chunk_count, chunk_size, last_chunk_size, staged,
+               staged_revision, chunks_known
     parts      hash: part number -> part (JSON)
     received   bitmap of the numbers in `parts`; part 1 is bit 0
     in_flight  hash: part number -> bytes on the way, as a client claims; gone after a minute
     replace    set of part numbers whose bytes may be replaced, once each
     outbox     list of events (JSON), oldest first
+    chunks     hash: chunk index -> size, checksum, token of its attempt, with spaces between
+    chunk_bits bitmap of the indexes in `chunks`
+    assembled  bitmap of the parts that chunks were written into; part 1 is bit 0
     lease      string: the token of whoever holds the lease on the session
 
 Indexes over sessions lie in other slots, and never decide anything. Those of a queue share one:
@@ -57,7 +62,17 @@ class Keys:
         """Return every key of a session but the lease, in the order that the scripts expect."""
         start = f"{self.prefix}:{{{session_id}}}:"
         names = ("session", "parts", "received", "in_flight", "replace", "outbox")
-        return [start + name for name in names]
+        chunked = ("chunks", "chunk_bits", "assembled")
+        return [start + name for name in (*names, *chunked)]
+
+    def chunks(self, session_id: str) -> list[str]:
+        """Return session, chunks, chunk_bits and assembled: what is known of chunks."""
+        start = f"{self.prefix}:{{{session_id}}}:"
+        return [start + name for name in ("session", "chunks", "chunk_bits", "assembled")]
+
+    def status(self, session_id: str) -> list[str]:
+        """Return `progress`, chunk_bits and assembled: all that a status is made of."""
+        return [*self.progress(session_id), *self.chunks(session_id)[2:]]
 
     def owner(self, owner: str) -> str:
         """Return the index of one owner's sessions; hashed, because an owner may be any text."""
@@ -76,6 +91,11 @@ class Keys:
         """Return due, since, letters and dead of a queue of events."""
         start = f"{self.prefix}:{{queue:{name}}}:"
         return [start + "due", start + "since", start + "letters", start + "dead"]
+
+    @property
+    def staged(self) -> list[str]:
+        """The hash of staged bytes by session, and the string that is their sum; in one slot."""
+        return [f"{self.prefix}:{{staged}}:sessions", f"{self.prefix}:{{staged}}:sum"]
 
     @property
     def events(self) -> str:

@@ -43,12 +43,12 @@ class SessionReads:
 
     async def read_each(self, session_ids: Sequence[str]) -> list[Any]:
         """Return a reply, None or an error for each, in one round trip."""
-        return await self._client.run_each(_GET, [self._keys.progress(one) for one in session_ids])
+        return await self._client.run_each(_GET, [self._keys.status(one) for one in session_ids])
 
     async def _read_alone(self, session_id: str) -> Any:
         self._trips += 1
         try:
-            return await self._client.run(_GET, self._keys.progress(session_id))
+            return await self._client.run(_GET, self._keys.status(session_id))
         finally:
             self._trips -= 1
             self._start_trip()

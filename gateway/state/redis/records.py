@@ -47,8 +47,8 @@ def encode_session(session: UploadSession) -> bytes:
 
 
 def decode_session(reply: Sequence[Any]) -> UploadSession:
-    """Build a session from the reply of `get.lua`: record, figures, bitmap, bytes on the way."""
-    record, received_bytes, received_parts, verified, received, in_flight = reply
+    """Build a session from the reply of `get.lua`: record, figures, bitmaps, bytes on the way."""
+    record, received_bytes, received_parts, verified, received, in_flight, *chunked = reply
     try:
         # orjson and int() refuse None, which stands for a field that is missing.
         session = _session(record)
@@ -58,10 +58,26 @@ def decode_session(reply: Sequence[Any]) -> UploadSession:
             received=received,
             in_flight_bytes=in_flight,
             verified_bytes=int(verified),
+            **_chunk_figures(chunked),
         )
     except (ValueError, TypeError) as error:
         raise unreadable() from error
     return replace(session, progress=progress)
+
+
+def _chunk_figures(words: Sequence[Any]) -> dict[str, Any]:
+    if not words:
+        return {}
+    count, chunks, assembled, staged, size, last_size, *known = words
+    return {
+        "received_chunks": int(count),
+        "chunks": chunks,
+        "assembled": assembled,
+        "staged_bytes": int(staged),
+        "chunk_size": None if size is None else int(size),
+        "last_chunk_size": None if last_size is None else int(last_size),
+        "chunks_known": known == [b"1"],
+    }
 
 
 @lru_cache(maxsize=256)

@@ -2,7 +2,7 @@
 -- Records a session with its parts and its event, unless the session is known. Without the flag
 -- allow-oom: a full Redis refuses it before anything is written, and keeps what it has (fault 11).
 --
--- KEYS: session, parts, received, in_flight, replace, outbox.
+-- KEYS: session, parts, received, in_flight, replace, outbox, chunks, chunk_bits, assembled.
 -- ARGV: record, version, state, first revision, event or '', retention in ms or 0 for ever, then
 --       one part each, as JSON [number, size, etag, checksum or null], no number twice.
 -- Replies 'added', or 'known' and changes nothing.
@@ -20,9 +20,9 @@ for index = FIRST, #ARGV do
   bytes = bytes + part[2]
 end
 
--- Parts without their session have no counters and are not believed: ListParts heals. Events that
+-- Parts and chunks without their session have no counters and are not believed: storage heals. Events that
 -- still wait in the outbox are facts, and stay.
-redis.call('DEL', KEYS[2], KEYS[3], KEYS[4], KEYS[5])
+redis.call('DEL', KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[7], KEYS[8], KEYS[9])
 for index = FIRST, #ARGV do
   redis.call('HSET', KEYS[2], string.format('%d', numbers[index]), ARGV[index])
   redis.call('SETBIT', KEYS[3], numbers[index] - 1, 1)

@@ -2,7 +2,7 @@
 -- Compares and swaps a session's record, and puts the event of the change into the outbox. Sessions
 -- under way are saved even when Redis is full, so that they finish (fault 11).
 --
--- KEYS: session, parts, received, in_flight, replace, outbox.
+-- KEYS: session, parts, received, in_flight, replace, outbox, chunks, chunk_bits, assembled.
 -- ARGV: version expected, new version, record, state, event or '', parts revision or '' for any,
 --       retention in ms or 0 for ever, a token of this one call.
 -- Replies 'saved', 'changed' (another version, or other parts) or 'missing'. The same call sent
@@ -34,7 +34,7 @@ if ARGV[5] ~= '' then
   redis.call('RPUSH', KEYS[6], ARGV[5])
 end
 -- in_flight has a life of its own.
-for _, key in ipairs({KEYS[1], KEYS[2], KEYS[3], KEYS[5], KEYS[6]}) do
+for _, key in ipairs({KEYS[1], KEYS[2], KEYS[3], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]}) do
   if retention > 0 then
     redis.call('PEXPIRE', key, retention)
   else
