@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import Conflict, NoSuchObject, Unavailable
+from gateway.errors import Conflict, NoSuchObject, NotFound, Unavailable
 from gateway.storage.s3.client import BLOCK_BYTES, S3Client
 from gateway.storage.s3.objects import S3ObjectStore
 
@@ -118,3 +118,53 @@ async def test_only_checksums_of_the_whole_object_are_described(
     described = await objects.head("bucket", "film")
     assert described.metadata == {"gw-session": "s1"}
     assert described.etag == 'W/"e-f"'
+
+
+async def test_a_head_says_why_by_its_status_alone(stub: Any, client: S3Client) -> None:
+    objects = S3ObjectStore(client)
+    stub.say(404)
+    with pytest.raises(NoSuchObject):
+        await objects.head("bucket", "film")
+    for status, code in ((403, "storage_denied"), (503, "storage_unavailable")):
+        stub.say(status)
+        with pytest.raises(Unavailable) as caught:
+            await objects.head("bucket", "film")
+        assert caught.value.code == code
+
+
+async def test_a_head_without_a_length_describes_nothing(stub: Any, client: S3Client) -> None:
+    async def silent(_: Any, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+
+    stub.answer = silent
+    with pytest.raises(Unavailable):
+        await S3ObjectStore(client).head("bucket", "film")
+
+
+async def test_an_object_is_stored_with_its_digest_and_type(stub: Any, client: S3Client) -> None:
+    stub.say(200)
+    await S3ObjectStore(client).put("bucket", "note", b"hello", content_type="text/plain")
+    [request] = stub.requests
+    assert (request.method, request.path, request.body) == ("PUT", "/bucket/note", b"hello")
+    assert request.headers["content-md5"] == "XUFAKrxLKna5cZ2REBfFkg=="
+    assert request.headers["content-type"] == "text/plain"
+    stub.say(503, b"<Error><Code>SlowDown</Code></Error>")
+    with pytest.raises(Unavailable):
+        await S3ObjectStore(client).put("bucket", "note", b"hello", content_type="text/plain")
+
+
+async def test_an_empty_object_is_stored(stub: Any, client: S3Client) -> None:
+    stub.say(200)
+    await S3ObjectStore(client).put("bucket", "note", b"", content_type="text/plain")
+    assert stub.requests[0].headers["content-length"] == "0"
+
+
+async def test_an_object_that_is_gone_is_deleted(stub: Any, client: S3Client) -> None:
+    objects = S3ObjectStore(client)
+    stub.say(204)
+    await objects.delete("bucket", "film")
+    stub.say(404, b"<Error><Code>NoSuchKey</Code></Error>")
+    await objects.delete("bucket", "film")
+    stub.say(404, b"<Error><Code>NoSuchBucket</Code></Error>")
+    with pytest.raises(NotFound):
+        await objects.delete("bucket", "film")

@@ -1,20 +1,23 @@
 """The same S3 store, seen as objects: the `ObjectStore` port."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import suppress
 
 import aiohttp
 
+from gateway.core.checksums import ALGORITHMS
 from gateway.core.model import MultipartUpload, StoredObject
 from gateway.core.ports import ObjectStore
 from gateway.errors import NoSuchObject, Unavailable
 from gateway.storage.s3.client import BLOCK_BYTES, S3Client, read_body
-from gateway.storage.s3.errors import refusal_of, translated, unexpected_answer
+from gateway.storage.s3.errors import error_of, refusal_of, translated, unexpected_answer
 from gateway.storage.s3.xml import parse_error_code, unquote_etag, whole_object_checksums
 
 # aiobotocore parses a page on the event loop: 1,000 entries block it for 90 ms, these for 4.
 _LIST_PAGE = 50
 _MAX_ERROR_BYTES = 64 * 1024
+_METADATA = "x-amz-meta-"
 
 
 class S3ObjectStore(ObjectStore):
@@ -25,16 +28,9 @@ class S3ObjectStore(ObjectStore):
 
     async def head(self, bucket: str, key: str) -> StoredObject:
         """Describe an object; whole-object checksums only, metadata names in small letters."""
-        answer = await self._client.call(
-            "head_object", Bucket=bucket, Key=key, ChecksumMode="ENABLED"
-        )
-        return StoredObject(
-            bucket,
-            key,
-            int(answer["ContentLength"]),
-            unquote_etag(answer.get("ETag", "")),
-            whole_object_checksums(answer, answer.get("ChecksumType")),
-            {name.lower(): value for name, value in answer.get("Metadata", {}).items()},
+        headers = {"x-amz-checksum-mode": "ENABLED"}
+        return _described(
+            bucket, key, await self._ask("HeadObject", "HEAD", bucket, key, headers=headers)
         )
 
     async def read(
@@ -77,17 +73,15 @@ class S3ObjectStore(ObjectStore):
             )
 
     async def put(self, bucket: str, key: str, body: bytes, *, content_type: str) -> None:
-        """Store a small object in one request."""
-        await self._client.call(
-            "put_object", Bucket=bucket, Key=key, Body=body, ContentType=content_type
-        )
+        """Store a small object in one request; the store compares what arrives with its MD5."""
+        digest = await asyncio.to_thread(ALGORITHMS["md5"].value_of, body)
+        headers = {"content-type": content_type, "content-md5": digest}
+        await self._ask("PutObject", "PUT", bucket, key, headers=headers, body=body)
 
     async def delete(self, bucket: str, key: str) -> None:
         """Delete an object, or find it gone."""
-        try:
-            await self._client.call("delete_object", Bucket=bucket, Key=key)
-        except NoSuchObject:
-            return
+        with suppress(NoSuchObject):
+            await self._ask("DeleteObject", "DELETE", bucket, key)
 
     async def list(self, bucket: str, prefix: str) -> AsyncGenerator[StoredObject, None]:
         """Yield the objects under a prefix, page by page, in the store's order.
@@ -134,6 +128,56 @@ class S3ObjectStore(ObjectStore):
             if after == more or not any(after.values()):
                 raise unexpected_answer("ListMultipartUploads")
             more = after
+
+    async def _ask(
+        self,
+        operation: str,
+        method: str,
+        bucket: str,
+        key: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> Mapping[str, str]:
+        """Make a call whose answer is in its headers, and return them, their names in any case."""
+        with translated(operation):
+            async with (
+                asyncio.timeout(self._client.options.call_timeout),
+                self._client.request(method, bucket, key, headers=headers, body=body) as response,
+            ):
+                document = await read_body(response, limit=_MAX_ERROR_BYTES)
+        if response.status < 300:  # noqa: PLR2004 - a success
+            return response.headers
+        if method == "HEAD":
+            # It has no body in which the store could say more.
+            raise error_of(response.status, "", operation=operation)
+        code = await asyncio.to_thread(parse_error_code, document)
+        raise refusal_of(response.status, code, operation=operation)
+
+
+def _described(bucket: str, key: str, headers: Mapping[str, str]) -> StoredObject:
+    """Read the answer to a HEAD."""
+    length = headers.get("content-length", "")
+    if not (length.isascii() and length.isdigit()):
+        raise unexpected_answer("HeadObject")
+    checksums = {
+        f"Checksum{known.s3_name}": headers[header]
+        for known in ALGORITHMS.values()
+        if (header := f"x-amz-checksum-{known.name}") in headers
+    }
+    metadata = {
+        name.lower().removeprefix(_METADATA): value
+        for name, value in headers.items()
+        if name.lower().startswith(_METADATA)
+    }
+    return StoredObject(
+        bucket,
+        key,
+        int(length),
+        unquote_etag(headers.get("etag", "")),
+        whole_object_checksums(checksums, headers.get("x-amz-checksum-type")),
+        metadata,
+    )
 
 
 async def _check_answer(response: aiohttp.ClientResponse, start: int, *, ranged: bool) -> None:
