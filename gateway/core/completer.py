@@ -21,6 +21,7 @@ from gateway.core.ports import (
     Clock,
     Leases,
     ObjectStore,
+    PartList,
     SessionStore,
     Sidecar,
     Sidecars,
@@ -84,15 +85,17 @@ class Completer:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._slots = asyncio.Semaphore(self._options.at_once)
 
-    def start(self, session_id: str) -> asyncio.Task[None]:
+    def start(self, session_id: str, known: PartList | None = None) -> asyncio.Task[None]:
         """Begin to drive the session, or return the task that does so already.
 
+        `known` are its parts as they were frozen just now, for whoever has read them anyhow.
         The task ends when the session is settled or open again, or when patience is at its end;
         its own errors are logged, not raised.
         """
         task = self._tasks.get(session_id)
         if task is None:
-            task = asyncio.create_task(self._guard(session_id), name=f"complete {session_id}")
+            driving = self._guard(session_id, known)
+            task = asyncio.create_task(driving, name=f"complete {session_id}")
             self._tasks[session_id] = task
             task.add_done_callback(lambda _: self._tasks.pop(session_id, None))
         return task
@@ -104,10 +107,10 @@ class Completer:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _guard(self, session_id: str) -> None:
+    async def _guard(self, session_id: str, known: PartList | None) -> None:
         try:
             async with asyncio.timeout(self._options.patience) as limit:
-                await self._drive(session_id, limit)
+                await self._drive(session_id, known, limit)
         except TimeoutError:
             log.warning("completion gave up for now", extra={"session_id": session_id})
         except GatewayError as error:
@@ -117,7 +120,7 @@ class Completer:
         except Exception:
             log.exception("completion crashed", extra={"session_id": session_id})
 
-    async def _drive(self, session_id: str, limit: asyncio.Timeout) -> None:
+    async def _drive(self, session_id: str, known: PartList | None, limit: asyncio.Timeout) -> None:
         pause = self._options.first_pause
         lost = 0
         interrupted = False
@@ -136,7 +139,7 @@ class Completer:
                         interrupted = True
                         last_try = lost + 1 >= self._options.lost_after
                         with recorded():
-                            await self._advance(session_id, limit, last_try=last_try)
+                            await self._advance(session_id, known, limit, last_try=last_try)
                         interrupted = False
                         pause, lost = self._options.first_pause, 0
                         continue
@@ -154,38 +157,42 @@ class Completer:
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - only jitter
             pause = min(pause * 2, self._options.longest_pause)
 
-    async def _advance(self, session_id: str, limit: asyncio.Timeout, *, last_try: bool) -> None:
+    async def _advance(
+        self, session_id: str, known: PartList | None, limit: asyncio.Timeout, *, last_try: bool
+    ) -> None:
         # Whoever had the lease until now may have left nothing to do.
         session = await self._reconciler.load(session_id)
-        try:
-            if session.state is State.COMPLETING:
-                await self._complete(session)
-            elif session.state is State.VERIFYING:
-                await self._verify(session, limit)
-        except NoSuchUpload:
-            # Somebody else's Complete may be on its way still, so one answer decides nothing.
-            if not last_try:
-                raise
-            await self._settle(session, Trigger.LOST, error=LOST)
+        if session.state not in UNSETTLED:
+            return
+        parts = (await self._sessions.parts(session_id, known=known)).parts
+        if session.state is State.COMPLETING:
+            try:
+                session = await self._complete(session, parts)
+            except NoSuchUpload:
+                # Somebody else's Complete may be on its way still, so one answer decides nothing.
+                if not last_try:
+                    raise
+                session = await self._settle(session, Trigger.LOST, error=LOST)
+        if session.state is State.VERIFYING:
+            await self._verify(session, parts, limit)
 
-    async def _complete(self, session: UploadSession) -> None:
-        parts = (await self._sessions.parts(session.session_id)).parts
+    async def _complete(self, session: UploadSession, parts: tuple[Part, ...]) -> UploadSession:
+        """Complete, and return the session in its next state."""
         await self._sidecars.write(Sidecar(session, parts))
         stored = await self._reconciler.find_object(session)
-        refusal: Problem | None = None
+        outcome: StoredObject | Problem
         if stored is None:
-            stored, refusal = await self._request(session, parts)
-        elif not is_stamped(session.session_id, stored):
-            refusal = _KEY_TAKEN
-        if refusal is not None:
-            await self._settle(session, Trigger.REFUSED, error=refusal)
-        elif stored is not None:
-            after, event = advance(session, Trigger.STORED, self._clock.now(), object=stored)
-            await self._sessions.save(after, event)
+            outcome = await self._request(session, parts)
+        else:
+            outcome = stored if is_stamped(session.session_id, stored) else _KEY_TAKEN
+        if isinstance(outcome, Problem):
+            return await self._settle(session, Trigger.REFUSED, error=outcome)
+        after, event = advance(session, Trigger.STORED, self._clock.now(), object=outcome)
+        return await self._sessions.save(after, event)
 
     async def _request(
         self, session: UploadSession, parts: tuple[Part, ...]
-    ) -> tuple[StoredObject | None, Problem | None]:
+    ) -> StoredObject | Problem:
         """Send one Complete; return the object that came of it, or why the store refuses."""
         # The whole-object checksum is not sent along: stores that know it would refuse a mismatch,
         # others would not, and a mismatch is to end the same way everywhere (law 11).
@@ -195,22 +202,24 @@ class Completer:
                 parts,
                 algorithm=session.checksum_algorithm,
                 if_none_match=self._storage.limits.conditional_complete,
-            ), None
+            )
         except Conflict as error:
             # Some stores refuse what they have done already: the key knows (law 1).
             stored = await self._reconciler.find_object(session)
             if stored is not None and is_stamped(session.session_id, stored):
-                return stored, None
+                return stored
             if stored is not None:
-                return None, _KEY_TAKEN
-            return None, Problem(error.code, error.message, error.hint)
+                return _KEY_TAKEN
+            return Problem(error.code, error.message, error.hint)
         except NoSuchUpload:
             stored = await self._reconciler.find_stamped(session)
             if stored is None:
                 raise
-            return stored, None
+            return stored
 
-    async def _verify(self, session: UploadSession, limit: asyncio.Timeout) -> None:
+    async def _verify(
+        self, session: UploadSession, parts: tuple[Part, ...], limit: asyncio.Timeout
+    ) -> None:
         last = 0.0
         loop = asyncio.get_running_loop()
 
@@ -224,7 +233,6 @@ class Completer:
                 with suppress(Unavailable):
                     await self._sessions.report_verified(session.session_id, verified_bytes)
 
-        parts = (await self._sessions.parts(session.session_id)).parts
         try:
             stored = await self._objects.head(session.upload.bucket, session.upload.key)
             verdict = await verify(
@@ -269,12 +277,12 @@ class Completer:
         *,
         parts: tuple[Part, ...] | None = None,
         **changes: object,
-    ) -> None:
+    ) -> UploadSession:
         after, event = advance(session, trigger, self._clock.now(), **changes)
         # Storage first: were Redis lost in between, the truth would already be there. A session
         # that is open again is written too, or its refused list would be completed later on.
         await self._sidecars.write(Sidecar(after, parts))
-        await self._sessions.save(after, event)
+        return await self._sessions.save(after, event)
 
 
 _KEY_TAKEN = Problem(

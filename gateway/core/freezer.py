@@ -58,7 +58,7 @@ class Freezer:
         size: int | None,
         checksum: Checksum | None,
     ) -> UploadSession:
-        """Move an open session to completing with the part list frozen, or raise why not."""
+        """Freeze the part list of an open session and begin to complete it, or raise why not."""
         for _ in range(_TRIES):
             if session.state is not State.OPEN:
                 return session
@@ -92,11 +92,14 @@ class Freezer:
                 error=None,
             )
             try:
-                return await self._sessions.save(after, event, parts_revision=known.parts.revision)
+                after = await self._sessions.save(after, event, parts_revision=known.parts.revision)
             except Conflict as error:
                 if error.code != "session_changed":
                     raise
-            session = await self._reconciler.load(session.session_id)
+                session = await self._reconciler.load(session.session_id)
+            else:
+                self._completer.start(after.session_id, known.parts)
+                return after
         raise Conflict(
             "The session keeps changing.",
             code="session_changed",
@@ -181,7 +184,7 @@ async def _wrong_sizes(plan: PartPlan, parts: Sequence[Part]) -> set[int]:
     for index, part in enumerate(parts):
         if index % PARTS_AT_A_TIME == 0:
             await asyncio.sleep(0)
-        if part.size != plan.part_length(part.number):
+        if not plan.fits(part.number, part.size):
             wrong.add(part.number)
     return wrong
 

@@ -8,12 +8,10 @@ from dataclasses import dataclass, replace
 
 from gateway.core.lifecycle import recorded_event
 from gateway.core.model import MultipartUpload, Part, State, StoredObject, UploadSession
-from gateway.core.plan import PartPlan
 from gateway.core.ports import ObjectStore, PartList, SessionStore, Sidecar, Sidecars, Storage
 from gateway.core.verifier import STAMP
 from gateway.errors import (
     Internal,
-    InvalidRequest,
     NoSuchObject,
     NoSuchUpload,
     SessionNotFound,
@@ -78,7 +76,8 @@ class Reconciler:
         The record is read before the list, so that a part acknowledged meanwhile is not taken for
         lost. Raises NoSuchUpload, which proves nothing (law 1).
         """
-        recorded = {part.number: part for part in await self._known(session)}
+        before = await self._sessions.parts(session.session_id)
+        recorded = {part.number: part for part in before.parts}
         listed: defaultdict[int, list[Part]] = defaultdict(list)
         async for part in self._storage.list_parts(session.upload):
             if len(listed) % PARTS_AT_A_TIME == 0:
@@ -95,7 +94,7 @@ class Reconciler:
                 await asyncio.sleep(0)
             record = recorded.get(number)
             entry = _pick(record, entries)
-            if entry is not None and _fits(plan, entry):
+            if entry is not None and plan.fits(entry.number, entry.size):
                 if record is None or record.size != entry.size:
                     found.append(entry)
                 continue
@@ -104,9 +103,8 @@ class Reconciler:
                 lost.append(record)
         if found or lost:
             await self._sessions.heal_parts(session.session_id, found=found, lost=lost)
-        return Reconciled(
-            await self._sessions.parts(session.session_id), tuple(wrong_size), tuple(changed)
-        )
+        known = await self._sessions.parts(session.session_id, known=before)
+        return Reconciled(known, tuple(wrong_size), tuple(changed))
 
     async def restate(self, session_id: str) -> None:
         """Write the sidecar anew from what is recorded, after a write that came too late.
@@ -218,11 +216,3 @@ def _pick(record: Part | None, entries: Sequence[Part]) -> Part | None:
     if record is None:
         return entries[-1]
     return next((entry for entry in entries if entry.etag == record.etag), None)
-
-
-def _fits(plan: PartPlan, part: Part) -> bool:
-    try:
-        plan.check_length(part.number, part.size)
-    except InvalidRequest:
-        return False
-    return True

@@ -176,6 +176,21 @@ class SessionStoreSuite:
 
         assert (await sessions.get(session.session_id)).state is State.COMPLETING
 
+    async def test_known_parts_are_read_again_only_once_one_has_changed(
+        self, sessions: SessionStore
+    ) -> None:
+        session = await sessions.add(new_session())
+        await sessions.add_parts(session.session_id, [part(1)])
+        known = await sessions.parts(session.session_id)
+        assert await sessions.parts(session.session_id, known=known) is known
+
+        await sessions.add_parts(session.session_id, [part(2)])
+        changed = await sessions.parts(session.session_id, known=known)
+        assert [one.number for one in changed.parts] == [1, 2]
+
+        with pytest.raises(SessionNotFound):
+            await sessions.parts(new_session().session_id, known=known)
+
     async def test_the_same_part_again_changes_no_revision(self, sessions: SessionStore) -> None:
         session = await sessions.add(new_session())
         await sessions.add_parts(session.session_id, [part(1, "a", "w")])

@@ -231,12 +231,15 @@ class RedisSessionStore(SessionStore):
         if reply[0] != b"closed":
             raise_refusal(reply)
 
-    async def parts(self, session_id: str) -> PartList:
-        """Return all recorded parts in order."""
+    async def parts(self, session_id: str, *, known: PartList | None = None) -> PartList:
+        """Return all recorded parts in order, or `known` where they are still those."""
         keys = [self._keys.session(session_id), self._keys.parts(session_id)]
-        revision, values = await self._client.run(_PARTS, keys)
+        at = known.revision if known is not None else b""
+        revision, values = await self._client.run(_PARTS, keys, at)
         if revision is None:
             raise SessionNotFound
+        if known is not None and int(revision) == known.revision:
+            return known
         parts = await decode_parts(values)
         return PartList(
             revision=int(revision),
