@@ -56,7 +56,8 @@ class Endpoint:
 class WebhookOptions:
     """`key` signs. Seconds: `connect` for connecting, TLS included, `total` for all of it.
 
-    `resolver` finds addresses in the place of the system's, `allowed` judges them.
+    `resolver` finds addresses in the place of the system's, `allowed` judges them, and `tls` the
+    certificates.
     """
 
     key: bytes = field(repr=False)
@@ -65,6 +66,7 @@ class WebhookOptions:
     user_agent: str = "multipart-gateway"
     resolver: AbstractResolver | None = None
     allowed: Callable[[str], bool] = is_public
+    tls: ssl.SSLContext | None = None
 
 
 class Refused(OSError):
@@ -103,10 +105,10 @@ class Webhooks:
             **signed_headers(self._options.key, event_id, timestamp, body),
         }
         http = self._sessions[endpoint.anywhere]
+        # As it is written: quoting anew would change what may be a signature.
+        url = URL(endpoint.url, encoded=True)
         try:
-            async with http.post(
-                URL(endpoint.url), data=body, headers=headers, allow_redirects=False
-            ) as answer:
+            async with http.post(url, data=body, headers=headers, allow_redirects=False) as answer:
                 status = answer.status
                 with suppress(aiohttp.ClientError, TimeoutError):
                     await answer.content.read(_ANSWER_BYTES)
@@ -120,6 +122,7 @@ class Webhooks:
             # Every attempt resolves anew, and connects to what was checked for it.
             use_dns_cache=False,
             force_close=True,
+            ssl=self._options.tls or True,
             socket_factory=None if anywhere else self._checked_socket,
         )
         total, connect = self._options.total, self._options.connect
