@@ -9,6 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from faults.stores import ForgetfulStorage
@@ -18,7 +19,9 @@ from stack import Stack, acknowledge_all, put_parts
 from gateway.core.access import Principal
 from gateway.core.checksums import ALGORITHMS, Checksum
 from gateway.core.composition import Core
+from gateway.core.content import ContentPolicy
 from gateway.core.events import EventType
+from gateway.core.lifecycle import SETTLED
 from gateway.core.model import NewUpload, State, VerifiedBy
 from gateway.errors import Unavailable
 
@@ -29,9 +32,11 @@ ONE_PART = os.urandom(1000)
 PART_SIZE = 5 * 1024 * 1024
 
 
-async def uploaded(stack: Stack, data: bytes, checksum: Checksum | None) -> str:
+async def uploaded(
+    stack: Stack, data: bytes, checksum: Checksum | None, filename: str = "a.bin"
+) -> str:
     """Return the id of an open session whose parts are all stored and acknowledged."""
-    new = NewUpload(filename="a.bin", size=len(data), part_size=PART_SIZE, checksum=checksum)
+    new = NewUpload(filename=filename, size=len(data), part_size=PART_SIZE, checksum=checksum)
     session, _ = await stack.core.service.create(ALICE, new)
     await acknowledge_all(stack, ALICE, session, await put_parts(stack, ALICE, session, data))
     return session.session_id
@@ -56,7 +61,7 @@ async def finish(stack: Stack, session_id: str) -> None:
             with suppress(Unavailable):
                 await stack.core.sweeper.sweep()
                 session = await stack.core.service.complete(ALICE, session_id, wait=5)
-                if session.state is State.COMPLETED:
+                if session.state in SETTLED:
                     return
 
 
@@ -124,6 +129,38 @@ async def test_row_05_killed_while_verifying(
     await one_object_and_one_event(
         stack, killed_while_verifying, declared, emptied=emptied, forgetful=forgetful
     )
+
+
+@pytest.mark.parametrize("emptied", [False, True])
+async def test_row_05_killed_while_a_file_is_refused(stack: Stack, *, emptied: bool) -> None:
+    stack.options = replace(stack.options, policy=ContentPolicy([".png"]))
+    stack.reconnect()
+    undisturbed = Tracer()
+    await complete_until_dead(
+        doomed(stack, undisturbed), await uploaded(stack, ONE_PART, None, "a.png")
+    )
+    calls = undisturbed.calls
+    assert calls.count("RetryingObjectStore.read") == 1
+    deaths = {
+        await uploaded(stack, ONE_PART, None, "a.png"): n for n in killed_while_verifying(calls)
+    }
+    assert calls.index("RetryingObjectStore.read") in deaths.values()
+    await asyncio.gather(
+        *(complete_until_dead(doomed(stack, Tracer(n)), each) for each, n in deaths.items())
+    )
+    if emptied:
+        await stack.empty_redis()
+    await asyncio.gather(*(finish(stack, session_id) for session_id in deaths))
+    for session_id, kill_before in deaths.items():
+        died_before = calls[kill_before : kill_before + 1]
+        session = await stack.core.service.get(ALICE, session_id)
+        assert session.state is State.REJECTED, died_before
+        assert session.error is not None
+        assert session.error.code == "content_not_allowed", died_before
+        assert await stack.read_object(session) == ONE_PART, died_before
+        events = Counter(event.type for event in await stack.ports.sessions.outbox(session_id))
+        assert events[EventType.REJECTED] == 1, died_before
+        assert not events[EventType.COMPLETED], died_before
 
 
 async def one_object_and_one_event(
