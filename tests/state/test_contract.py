@@ -10,12 +10,14 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 from conformance.leases import LeasesSuite
+from conformance.outbox import EventStreamSuite, LettersSuite, OutboxSuite
 from conformance.session_store import SessionStoreSuite
 
 from gateway.embedded import Valkey
 from gateway.embedded.ports import free_port
 from gateway.embedded.server import Launch
 from gateway.state.redis.client import Client, connect
+from gateway.state.redis.events import RedisEventStream, RedisLetters, RedisOutbox
 from gateway.state.redis.leases import RedisLeases
 from gateway.state.redis.store import RedisSessionStore, RedisStoreOptions
 
@@ -65,3 +67,27 @@ class TestLeasesOnAClusterNode(LeasesSuite):
     @pytest.fixture
     def leases(self, cluster_client: Client, redis_prefix: str) -> RedisLeases:
         return RedisLeases(cluster_client, prefix=redis_prefix)
+
+
+class TestHandingOnFromOneServer(OutboxSuite, EventStreamSuite, LettersSuite):
+    @pytest.fixture
+    def outbox(self, client: Client, redis_prefix: str) -> RedisOutbox:
+        return RedisOutbox(client, prefix=redis_prefix)
+
+    @pytest.fixture
+    def stream(self, client: Client, redis_prefix: str) -> RedisEventStream:
+        return RedisEventStream(client, prefix=redis_prefix, length=100)
+
+    @pytest.fixture
+    def letters(self, client: Client, redis_prefix: str) -> RedisLetters:
+        return RedisLetters(client, prefix=redis_prefix)
+
+
+class TestHandingOnFromAClusterNode(TestHandingOnFromOneServer):
+    @pytest.fixture
+    def client(self, cluster_client: Client) -> Client:
+        return cluster_client
+
+    @pytest.fixture
+    def sessions(self, cluster_client: Client, redis_prefix: str) -> RedisSessionStore:
+        return RedisSessionStore(cluster_client, RedisStoreOptions(prefix=redis_prefix))
