@@ -201,7 +201,7 @@ class ContentPolicy:
             raise TooLarge(
                 "The file becomes larger than is taken here.",
                 code="file_too_large",
-                hint=f"At most {self.max_file_size} bytes are taken. Abort the session.",
+                hint=f"At most {self.max_file_size} bytes are taken; a larger upload can only be aborted.",
                 details={"max_size": self.max_file_size},
             )
 

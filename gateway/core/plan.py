@@ -262,7 +262,8 @@ def _check_size(size: int, maximum: int) -> None:
         raise TooLarge(
             "The file is larger than this upload can become.",
             code="file_too_large",
-            hint=f"At most {maximum} bytes fit, by the store's limits and the size of the parts.",
+            hint=f"At most {maximum} bytes fit, by the store's limits, the size of the parts or the "
+            "gateway's settings.",
             details={"max_size": maximum},
         )
 
