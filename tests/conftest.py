@@ -27,12 +27,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what chaos runs say of themselves, also those that passed in another process."""
+    """Print what long runs say of themselves, also those that passed in another process."""
     for outcome in ("passed", "failed"):
         for report in terminalreporter.stats.get(outcome, []):
             for name, text in getattr(report, "user_properties", []):
-                if name == "chaos" and report.when == "call":
-                    terminalreporter.section(f"chaos run {outcome}")
+                if name in {"chaos", "memory"} and report.when == "call":
+                    terminalreporter.section(f"{name} run {outcome}")
                     terminalreporter.write_line(text)
 
 
