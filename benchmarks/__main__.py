@@ -16,6 +16,7 @@ BENCHMARKS = {
     "sign": "presigned part URLs a second, against botocore",
     "sign-http": "sign requests a second over HTTP, against Companion",
     "direct": "a file to a verified object, against a bare client, aws-cli, rclone and tus",
+    "relay": "a file through the gateway, against the same on presigned URLs, and its memory",
     "complete": "completing and verifying many parts, against the bare call",
 }
 """Name -> what it measures. Its module, with _ for -, is imported only when it is run."""

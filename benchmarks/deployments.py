@@ -37,6 +37,12 @@ class Deployment:
         """Return user and system time of `gateway`, `valkey` or `seaweed`; Linux alone has it."""
         return cpu_seconds(self._pids[process])
 
+    def peak_mib(self, process: str) -> float:
+        """Return the most memory that one of them had so far, in MiB (proc(5), VmHWM)."""
+        lines = Path(f"/proc/{self._pids[process]}/status").read_text("ascii").splitlines()
+        [kib] = [line.split()[1] for line in lines if line.startswith("VmHWM")]
+        return int(kib) / 1024
+
 
 @contextmanager
 def deployment(
