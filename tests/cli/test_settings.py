@@ -14,6 +14,7 @@ from gateway.config import (
     is_loopback,
     load_settings,
     parse_duration,
+    parse_size,
 )
 from gateway.errors import InvalidRequest
 
@@ -151,6 +152,34 @@ def test_durations_are_seconds_or_have_a_unit(text: str, seconds: float) -> None
 @pytest.mark.parametrize("text", ["-1", "1w", "soon", "", "1 2", "1e9", "nan", "inf"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
     assert "session_lifetime" in problem(s3_bucket="bucket", session_lifetime=text)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("5", 5),
+        ("5B", 5),
+        ("3kB", 3000),
+        ("500MB", 500_000_000),
+        ("8 MiB", 8_388_608),
+        ("2.5gib", 2_684_354_560),
+        ("0.1TB", 100_000_000_000),
+    ],
+)
+def test_sizes_are_bytes_or_have_a_unit(text: str, size: int) -> None:
+    assert parse_size(text) == size
+    assert load_settings({"s3_bucket": "bucket", "max_file_size": text}).max_file_size == size
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1M", "1 2", "1e9", "large", "nan", "1EB", "MB"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    assert "max_file_size" in problem(s3_bucket="bucket", max_file_size=text)
+
+
+def test_file_types_are_extensions_and_media_types() -> None:
+    settings = load_settings({"s3_bucket": "bucket", "allowed_types": ".MRC, image/*,.nii.gz"})
+    assert settings.allowed_types == (".mrc", "image/*", ".nii.gz")
+    assert "'mrc'" in problem(s3_bucket="bucket", allowed_types="mrc,.tif")
 
 
 @pytest.mark.parametrize(

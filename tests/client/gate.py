@@ -115,8 +115,10 @@ def write_file(path: Path, size: int, seed: int = 1) -> bytes:
 
 
 @asynccontextmanager
-async def running_gate(s3: S3Target, oracle: minio.Minio, redis_url: str) -> AsyncIterator[Gate]:
-    """Start all of it, and leave nothing behind."""
+async def running_gate(
+    s3: S3Target, oracle: minio.Minio, redis_url: str, **changes: Any
+) -> AsyncIterator[Gate]:
+    """Start all of it, and leave nothing behind; `changes` are settings."""
     bucket = f"test-{uuid.uuid4().hex}"
     await asyncio.to_thread(oracle.make_bucket, bucket)
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -133,7 +135,7 @@ async def running_gate(s3: S3Target, oracle: minio.Minio, redis_url: str) -> Asy
                 redis_prefix=f"t{uuid.uuid4().hex[:12]}",
                 token=SecretStr(TOKEN),
                 drain_timeout=2,
-            )
+            ).model_copy(update=changes)
             stop, ready = Stop(), asyncio.Event()
             serving = asyncio.create_task(serve(settings, [listening], stop, when_ready=ready.set))
             try:

@@ -13,7 +13,7 @@ from dashboard.elsewhere import NAMES, HostPage, Site
 from dashboard.upload_page import UploadPage
 from deployment import Deployment, deployment
 from playwright.async_api import Browser, BrowserContext, async_playwright
-from servers import S3Target, remove_bucket
+from servers import S3Target, new_bucket, remove_bucket
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = (
@@ -56,6 +56,14 @@ async def deployed(
         async with deployment(s3, BUCKET, tmp_path_factory.mktemp("gateway")) as running:
             yield running
     await asyncio.to_thread(remove_bucket, oracle, BUCKET)
+
+
+@pytest_asyncio.fixture
+async def open_bucket(s3: S3Target, oracle: minio.Minio) -> AsyncIterator[str]:
+    """Make a bucket that lets browsers in, for a gateway of a test's own."""
+    async with new_bucket(oracle) as name:
+        await asyncio.to_thread(_allow_browsers, s3, name)
+        yield name
 
 
 @pytest_asyncio.fixture
