@@ -6,7 +6,7 @@ A tool for admins: it reads the settings of `gateway serve` and talks to Redis i
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Annotated, Any, Final
@@ -173,13 +173,13 @@ def _letter_document(name: str, letter: Letter) -> dict[str, Any]:
 
 
 async def _undelivered(
-    present: Sequence[str], letters: Letters
+    present: Mapping[str, str], letters: Letters
 ) -> AsyncIterator[tuple[str, str, Letter]]:
     """Yield what was given up, and what waits for a webhook that is no longer in the settings.
 
     With each the id and the name of its webhook.
     """
-    for endpoint, name in (await letters.endpoints()).items():
+    for endpoint, name in {**await letters.endpoints(), **present}.items():
         lists: list[_Page] = [letters.dead]
         if endpoint not in present:
             lists.append(letters.waiting)
@@ -234,8 +234,8 @@ async def _opened(settings: Settings) -> AsyncIterator[tuple[EventStream, Letter
         await client.close()
 
 
-def _endpoints(settings: Settings) -> list[str]:
-    return [one.endpoint_id for one in webhook_endpoints(settings)]
+def _endpoints(settings: Settings) -> dict[str, str]:
+    return {one.endpoint_id: one.name for one in webhook_endpoints(settings)}
 
 
 def _time(moment: datetime | None) -> str:

@@ -10,10 +10,12 @@ import ssl
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import orjson
 from aiohttp import web
+
+Answer: TypeAlias = int | web.StreamResponse | asyncio.Event
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class Receiver:
         self.port = port
         self._host = host
         self._tls = tls
-        self._answers: deque[int | web.StreamResponse | asyncio.Event] = deque()
+        self._answers: deque[Answer] = deque()
+        self._about: dict[str, deque[Answer]] = {}
         self._queue: asyncio.Queue[Received] = asyncio.Queue()
 
     async def __aenter__(self) -> Self:
@@ -57,9 +60,16 @@ class Receiver:
     async def __aexit__(self, *_: object) -> None:
         await self._runner.cleanup()
 
-    def answer(self, *answers: int | web.StreamResponse | asyncio.Event) -> None:
-        """Give these to the next requests: a status, a response, or 200 when an event is set."""
-        self._answers.extend(answers)
+    def answer(self, *answers: Answer, about: str = "") -> None:
+        """Give these to the next requests: a status, a response, or 200 when an event is set.
+
+        `about` a session, only to its own.
+        """
+        (self._about.setdefault(about, deque()) if about else self._answers).extend(answers)
+
+    def forgive(self, about: str) -> None:
+        """Answer 200 again to what is about a session."""
+        del self._about[about]
 
     async def next(self, seconds: float = 20) -> Received:
         """Wait for the next request that nobody has waited for."""
@@ -70,7 +80,9 @@ class Receiver:
         received = Received(request.path_qs, dict(request.headers), await request.read())
         self.received.append(received)
         self._queue.put_nowait(received)
-        answer = self._answers.popleft() if self._answers else 200
+        session_id = received.headers.get("Webhook-Id", "").partition(":")[0]
+        answers = self._about.get(session_id, self._answers)
+        answer = answers.popleft() if answers else 200
         if isinstance(answer, asyncio.Event):
             await answer.wait()
             answer = 200
