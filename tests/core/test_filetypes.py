@@ -167,6 +167,8 @@ SAMPLES: dict[str, list[bytes]] = {
     "vhdx": [b"vhdxfileM\0"],
 }
 CASES = [(extension, sample) for extension, samples in SAMPLES.items() for sample in samples]
+# Some hold the time of day, which would make other names in every process that runs tests.
+NAMES = [f"{extension}-{n}" for extension, samples in SAMPLES.items() for n in range(len(samples))]
 
 # Containers, and bytes that several types begin with: these cannot be told from each other.
 ALIKE = [
@@ -190,7 +192,7 @@ def flaw(kind: FileType, content: bytes) -> str | None:
     return kind.flaw(content[: kind.first_bytes], len(content))
 
 
-@pytest.mark.parametrize(("extension", "content"), CASES)
+@pytest.mark.parametrize(("extension", "content"), CASES, ids=NAMES)
 def test_a_file_of_a_type_fits_it(extension: str, content: bytes) -> None:
     assert flaw(BY_EXTENSION[extension], content) is None
 
@@ -209,7 +211,7 @@ def test_no_type_is_without_a_sample() -> None:
     assert sampled == {kind.extensions for kind in FILE_TYPES}
 
 
-@pytest.mark.parametrize(("extension", "content"), CASES)
+@pytest.mark.parametrize(("extension", "content"), CASES, ids=NAMES)
 def test_a_file_of_a_type_fits_no_other(extension: str, content: bytes) -> None:
     alike = {extension}.union(*(group for group in ALIKE if extension in group))
     if b"\0" not in content[:512] or extension in TEXTS:
