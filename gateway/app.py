@@ -23,6 +23,7 @@ import structlog
 from aiohttp import web
 
 from gateway.config import Settings
+from gateway.core.access import Principal
 from gateway.core.clock import SystemClock
 from gateway.core.composition import Core, CoreOptions, Ports, compose
 from gateway.core.content import ContentPolicy
@@ -37,9 +38,11 @@ from gateway.dashboard.routes import routes as dashboard_routes
 from gateway.delivery.deliverer import Deliverer, DelivererOptions
 from gateway.delivery.signing import signing_key
 from gateway.delivery.webhooks import Endpoint, WebhookOptions, Webhooks
+from gateway.doors.chunks import ChunksDoor, ChunksOptions
 from gateway.doors.native import NativeDoor, NativeOptions
 from gateway.errors import GatewayError, Unavailable
 from gateway.state.redis.address import RedisOptions
+from gateway.state.redis.chunks import RedisChunkStore
 from gateway.state.redis.client import Client, connect
 from gateway.state.redis.events import RedisEventStream, RedisLetters, RedisOutbox
 from gateway.state.redis.examine import refuse_cluster
@@ -159,12 +162,20 @@ def _s3(settings: Settings) -> Store:
     )
 
 
-def _native(service: UploadService) -> Door:
+def _native(service: UploadService, _settings: Settings) -> Door:
     return NativeDoor(service, NativeOptions(version=version("multipart-gateway")))
 
 
+def _chunks(service: UploadService, settings: Settings) -> Door:
+    name = settings.chunks_principal
+    return ChunksDoor(service, ChunksOptions(principal=Principal(name) if name else None))
+
+
 STORAGES: Final[Mapping[str, Callable[[Settings], Store]]] = {"s3": _s3}
-DOORS: Final[Mapping[str, Callable[[UploadService], Door]]] = {"native": _native}
+DOORS: Final[Mapping[str, Callable[[UploadService, Settings], Door]]] = {
+    "native": _native,
+    "chunks": _chunks,
+}
 
 
 GATE: Final = web.AppKey("gate", Gate)
@@ -190,7 +201,7 @@ def build_app(
     metrics = Metrics()
     ports = _ports(settings, store, redis, metrics)
     core = compose(ports, _core_options(settings))
-    doors = DoorTable([make(core.service) for make in DOORS.values()])
+    doors = DoorTable([make(core.service, settings) for make in DOORS.values()])
     gate = Gate()
 
     async def checks() -> Mapping[str, Check]:
@@ -353,6 +364,7 @@ def _ports(settings: Settings, store: Store, redis: Client, metrics: Metrics) ->
                 retention=timedelta(seconds=settings.retention),
             ),
         ),
+        chunks=RedisChunkStore(redis, prefix=settings.redis_prefix),
         sidecars=ObjectSidecars(objects, settings.s3_bucket),
         leases=RedisLeases(redis, prefix=settings.redis_prefix),
         clock=SystemClock(),
@@ -454,6 +466,7 @@ def _background(
         yield
         working.cancel()
         await asyncio.wait([working])
+        await core.assembler.close()
         await core.completer.close()
         if not gate.opened.is_set():
             handing_on.cancel()

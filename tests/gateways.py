@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from aiohttp import web
 from samples import NOW, make_session
 
 from gateway.core.model import (
+    ChunkedFile,
     Part,
     PartToSign,
     SignedPart,
@@ -42,6 +43,7 @@ class FakeService:
         self.error: BaseException | None = None
         self.session = make_session()
         self.created = True
+        self.loose: FakeLooseChunk | None = None
         self.cursor: str | None = None
         self.known_parts: tuple[Any, ...] = ()
         self.content = b"0123456789"
@@ -106,6 +108,34 @@ class FakeService:
         self._note("acknowledge", principal, session_id, parts)
         return self.session, [PartOutcome.STORED for _ in parts]
 
+    async def put_chunk(
+        self,
+        principal: Any,
+        file: ChunkedFile,
+        index: int,
+        body: AsyncIterable[bytes],
+        *,
+        wait: float = 10.0,
+    ) -> tuple[UploadSession, PartOutcome]:
+        self._note("put_chunk", principal, file, index, wait=wait)
+        self.content = b"".join([block async for block in body])
+        return self.session, PartOutcome.STORED
+
+    async def stage(self, body: AsyncIterable[bytes]) -> "FakeLooseChunk":
+        self._note("stage")
+        self.loose = FakeLooseChunk([block async for block in body])
+        return self.loose
+
+    async def find_chunked(self, principal: Any, form: str, file_id: str) -> UploadSession:
+        self._note("find_chunked", principal, form, file_id)
+        return self.session
+
+    async def open_chunked(
+        self, principal: Any, file: ChunkedFile, *, chunk_size: int, size: int
+    ) -> UploadSession:
+        self._note("open_chunked", principal, file, chunk_size=chunk_size, size=size)
+        return self.session
+
     async def report_in_flight(self, principal: Any, session_id: str, in_flight: Any) -> None:
         self._note("report_in_flight", principal, session_id, in_flight)
 
@@ -158,6 +188,21 @@ class FakeService:
         self.session = replace(
             self.session, object=stored, state="completed", size=len(content), **changes
         )
+
+
+class FakeLooseChunk:
+    """A body kept in memory; notes that it was let go."""
+
+    def __init__(self, blocks: list[bytes]) -> None:
+        self.blocks = blocks
+        self.discarded = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for block in self.blocks:
+            yield block
+
+    async def discard(self) -> None:
+        self.discarded = True
 
 
 @dataclass

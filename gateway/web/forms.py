@@ -17,13 +17,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, NoReturn
-from urllib.parse import unquote_to_bytes
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 from aiohttp import hdrs, web
 from multipart import MultipartSegment, ParserError, ParserLimitReached, PushMultipartParser
 
 from gateway.errors import InvalidRequest, TooLarge, UnsupportedType
-from gateway.web.bodies import KIB, iter_body
+from gateway.web.bodies import DEFAULT_LIMIT, KIB, iter_body, parse_object, read_body
 
 MAX_PARTS: Final = 64
 """How many fields and files a form may have."""
@@ -140,6 +140,32 @@ async def open_form(request: web.Request, *, files: Collection[str]) -> AsyncIte
         parse_form(body, content_type, files=files) as form,
     ):
         yield form
+
+
+async def read_fields(request: web.Request) -> dict[str, str]:
+    """Read a form without a file, in any of the encodings that clients have for one.
+
+    multipart/form-data, application/x-www-form-urlencoded or a JSON object of texts. Raises as
+    `open_form` does, and InvalidRequest `invalid_body`, TooLarge `body_too_large`.
+    """
+    if request.content_type == "application/x-www-form-urlencoded":
+        body = await read_body(request, limit=DEFAULT_LIMIT)
+        try:
+            pairs = parse_qsl(
+                body.decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_PARTS
+            )
+        except ValueError:
+            # The error holds the bytes; they must not come along into a log.
+            raise _invalid("The form is not well-formed.", "Send UTF-8, and few fields.") from None
+        fields = dict(pairs)
+        if len(fields) < len(pairs):
+            raise _invalid("A field comes twice.", "Send each field once.")
+        return fields
+    if request.content_type == "application/json":
+        values = parse_object(await read_body(request, limit=DEFAULT_LIMIT))
+        return {name: value for name, value in values.items() if isinstance(value, str)}
+    async with open_form(request, files=()) as form:
+        return dict(form.fields)
 
 
 @asynccontextmanager

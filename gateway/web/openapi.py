@@ -20,6 +20,7 @@ from gateway.web.operations import BYTES, GATEWAY, JSON, Answer, Operation, Para
 from gateway.web.problems import EVERYWHERE, PROBLEMS, says_when
 
 _SCHEMAS: Final = "#/components/schemas/"
+FORM_TYPE: Final = "multipart/form-data"
 
 _TITLE: Final = "Multipart gateway"
 _DESCRIPTION: Final = """\
@@ -202,7 +203,8 @@ class _Schemas:
 def _types(call: Operation) -> list[Any]:
     bodies = [call.body] if call.body is not None else []
     answers = [kind for answer in call.answers for kind in answer.content.values()]
-    kinds = [*bodies, *answers, *call.events.values()]
+    failures = [call.failure] if call.failure is not None else []
+    kinds = [*bodies, *answers, *failures, *call.events.values()]
     return [kind for kind in kinds if not isinstance(kind, Mapping)]
 
 
@@ -249,6 +251,8 @@ def _operation(call: Operation, schemas: _Schemas, responses: dict[str, Any]) ->
             "description": call.bytes_body,
             "content": {BYTES: {"schema": {"type": "string", "format": "binary"}}},
         }
+    if call.form is not None:
+        made["requestBody"] = {"required": True, "content": {FORM_TYPE: {"schema": call.form}}}
     made["responses"] = _responses(call, schemas, responses)
     if call.public:
         made["security"] = []
@@ -300,7 +304,8 @@ def _responses(
     codes = call.errors | EVERYWHERE
     for status in sorted({PROBLEMS[code].status for code in codes}):
         here = sorted(code for code in codes if PROBLEMS[code].status == status)
-        problem = _problem(status, here)
+        failure = None if call.failure is None else schemas.of(call.failure)
+        problem = _problem(status, here, failure)
         answer = made.get(str(status))
         if answer is not None:
             # A status that is an answer too: which one it is, the media type tells.
@@ -311,14 +316,15 @@ def _responses(
             }
             continue
         # Named by its content: the name stays as long as the codes do.
-        digest = hashlib.sha256("\n".join(here).encode()).hexdigest()[:6]
-        name = here[0] if len(here) == 1 else f"{status}_{digest}"
+        told = [*here, call.failure.__name__] if call.failure is not None else here
+        digest = hashlib.sha256("\n".join(told).encode()).hexdigest()[:6]
+        name = told[0] if len(told) == 1 else f"{status}_{digest}"
         shared[name] = problem
         made[str(status)] = {"$ref": f"#/components/responses/{name}"}
     return made
 
 
-def _problem(status: int, codes: Sequence[str]) -> dict[str, Any]:
+def _problem(status: int, codes: Sequence[str], failure: Any) -> dict[str, Any]:
     known = [{"const": code, "description": PROBLEMS[code].meaning} for code in codes]
     names = list(_EVERY_ANSWER)
     if any(says_when(code) for code in codes):
@@ -340,7 +346,9 @@ def _problem(status: int, codes: Sequence[str]) -> dict[str, Any]:
                     ]
                 }
             }
-        },
+        }
+        if failure is None
+        else {JSON: {"schema": failure}},
     }
 
 

@@ -55,7 +55,8 @@ class Tag:
 class Operation:
     """One call. `errors` are the codes that it can answer besides those of every call.
 
-    A body that is no JSON has its description in `bytes_body`.
+    A body that is no JSON has its description in `bytes_body`, or its schema in `form`. `failure` is
+    the type of its errors' JSON, where they are no problems of RFC 9457.
 
     `events` are the names and data of a stream's events. `examples` are bodies by what they show,
     the first of which is the one that the curl line sends; `query` and `curl` are further parts of
@@ -72,8 +73,10 @@ class Operation:
     body: type[Wire] | None = None
     body_required: bool = True
     bytes_body: str = ""
+    form: Schema | None = None
     answers: Sequence[Answer] = ()
     errors: frozenset[str] = frozenset()
+    failure: Any = None
     public: bool = False
     events: Mapping[str, Any] = field(default_factory=dict)
     examples: Mapping[str, Any] = field(default_factory=dict)
@@ -101,5 +104,7 @@ def curl(call: Operation) -> str:
             body = json.dumps(json.loads(body), ensure_ascii=False, indent=2).replace("\n", "\n  ")
         words += ["--header 'Content-Type: application/json'", f"--data {shlex.quote(body)}"]
     path = call.path.replace("{session_id}", "$SESSION_ID").replace("{path}", "uploader.js")
+    path = path.replace("{file_id}", "$FILE_ID").replace("{upload_id}", "$UPLOAD_ID")
+    path = path.replace("{idx}", "0")
     words.append(f'"$GW_SERVER{path}{call.query}"')
     return " \\\n  ".join(words)

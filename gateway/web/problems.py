@@ -24,6 +24,9 @@ _CODES: Final = {
     "body_truncated": ProblemCode(400, "the body breaks off, or its framing is wrong"),
     "checksum_required": ProblemCode(400, "each part of a SHA-256 session needs its checksum"),
     "checksum_unsupported": ProblemCode(400, "the store cannot check this algorithm"),
+    "chunk_empty": ProblemCode(400, "a chunk has at least one byte"),
+    "chunk_index_out_of_range": ProblemCode(400, "the file has no such chunk"),
+    "chunk_size_mismatch": ProblemCode(400, "all chunks but the last have one size"),
     "duplicate_part": ProblemCode(400, "a part number comes twice in one call"),
     "invalid_body": ProblemCode(400, "not the JSON that the call takes"),
     "invalid_bucket": ProblemCode(400, "not the name of a bucket"),
@@ -33,8 +36,10 @@ _CODES: Final = {
     "invalid_content_type": ProblemCode(400, "not a media type"),
     "invalid_cursor": ProblemCode(400, "the cursor is not one of ours"),
     "invalid_etag": ProblemCode(400, "not what a store answers a PUT with"),
+    "invalid_file_id": ProblemCode(400, "not an id of 1 to 255 bytes without control characters"),
     "invalid_filename": ProblemCode(400, "not a name of 1 to 1,024 bytes; a path is none"),
     "invalid_fingerprint": ProblemCode(400, "not 1 to 255 bytes without control characters"),
+    "invalid_form": ProblemCode(400, "not a well-formed form of RFC 7578"),
     "invalid_host": ProblemCode(400, "not one Host header with a host name"),
     "invalid_idempotency_key": ProblemCode(
         400, "Idempotency-Key is not 1 to 255 printable ASCII characters"
@@ -43,10 +48,13 @@ _CODES: Final = {
         400, "no key that any store takes, or one under .gateway/, which is the gateway's own"
     ),
     "invalid_metadata": ProblemCode(400, "metadata holds control characters"),
+    "invalid_parameter": ProblemCode(400, "a field of the form is not what it has to be"),
     "invalid_query": ProblemCode(400, "a query parameter is not valid"),
     "invalid_request": ProblemCode(400, "malformed, or outside the limits"),
+    "invalid_total_parts": ProblemCode(400, "no parts of one size are so many"),
     "malformed_request": ProblemCode(400, "this is no well-formed HTTP request"),
     "metadata_too_large": ProblemCode(400, "metadata takes more than 2,048 bytes"),
+    "missing_parameter": ProblemCode(400, "a field of the form is missing or empty"),
     "digest_mismatch": ProblemCode(400, "the bytes that arrived are not those of their digest"),
     "length_required": ProblemCode(400, "the part needs a Content-Length"),
     "part_length_mismatch": ProblemCode(400, "the part cannot have this length"),
@@ -59,6 +67,7 @@ _CODES: Final = {
         400, "the size of a file is a whole number of bytes, and not negative"
     ),
     "size_required": ProblemCode(400, "the size of this file is not known yet"),
+    "total_chunks_out_of_range": ProblemCode(400, "a file has 1 to 1,000,000 chunks"),
     "unknown_checksum_algorithm": ProblemCode(400, "not one of crc64nvme, crc32c, crc32, sha256"),
     "invalid_token": ProblemCode(401, "the token is not valid"),
     "unauthenticated": ProblemCode(401, "a token is needed"),
@@ -72,6 +81,8 @@ _CODES: Final = {
     "not_found": ProblemCode(404, "there is no such file"),
     "session_not_found": ProblemCode(404, "unknown, or another principal's"),
     "request_timeout": ProblemCode(408, "head or body arrive too slowly"),
+    "chunk_conflict": ProblemCode(409, "other bytes are stored for the chunk; they stay"),
+    "chunks_missing": ProblemCode(409, "chunks to send, whose indexes the error names as ranges"),
     "checksum_refused": ProblemCode(
         409, "the checksum of the whole object is not that of the parts in the store"
     ),
@@ -105,8 +116,12 @@ _CODES: Final = {
     "file_type_not_allowed": ProblemCode(
         415, "files of this name or content_type are not taken; `details.allowed_types`"
     ),
+    "chunk_too_large": ProblemCode(413, "the chunk is larger than a part may be"),
+    "form_too_large": ProblemCode(413, "a form with too many fields, or too large ones"),
     "unsupported_encoding": ProblemCode(415, "encoded bodies are not taken"),
-    "unsupported_media_type": ProblemCode(415, "the body must be JSON"),
+    "unsupported_media_type": ProblemCode(
+        415, "the body must be JSON, or a form where the call takes one"
+    ),
     "range_not_satisfiable": ProblemCode(416, "this range lies outside the file"),
     "expectation_failed": ProblemCode(417, "this Expect header is not understood"),
     "corrupt": ProblemCode(
@@ -144,10 +159,12 @@ _CODES: Final = {
     "storage_unavailable": ProblemCode(503, "the store cannot answer for now"),
     "storage_unsupported": ProblemCode(503, "the store does not offer this operation"),
     "too_many_connections": ProblemCode(503, "the gateway has as many connections as it takes"),
+    "memory_budget_exhausted": ProblemCode(503, "there is no memory left for more on its way"),
     "part_damaged": ProblemCode(503, "a part changed on its way to the store"),
     "too_many_parts_in_flight": ProblemCode(503, "the gateway relays as many parts as it can"),
     "too_many_relays": ProblemCode(503, "no more files can be relayed now"),
     "too_many_streams": ProblemCode(503, "no more event streams can be opened now"),
+    "staging_full": ProblemCode(507, "too much waits for its assembly"),
     "storage_full": ProblemCode(507, "the store has no room left"),
 }
 PROBLEMS: Final[Mapping[str, ProblemCode]] = MappingProxyType(_CODES)
@@ -186,6 +203,18 @@ BODY: Final = frozenset(
     }
 )
 """What a call with a JSON body can be answered with."""
+
+
+FORM: Final = frozenset(
+    {
+        "body_truncated",
+        "form_too_large",
+        "invalid_form",
+        "unsupported_encoding",
+        "unsupported_media_type",
+    }
+)
+"""What a call with a form can be answered with."""
 
 
 def says_when(code: str) -> bool:

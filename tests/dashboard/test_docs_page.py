@@ -11,6 +11,7 @@ from playwright.async_api import Browser, Page, expect
 from project.test_openapi import operations
 
 from gateway.app import DOORS, api_document
+from gateway.config import Settings
 from gateway.dashboard.routes import DashboardOptions, routes
 from gateway.web.door import DoorTable
 from gateway.web.openapi import openapi_routes
@@ -18,7 +19,9 @@ from gateway.web.openapi import openapi_routes
 
 @pytest_asyncio.fixture
 async def served() -> AsyncIterator[Serving]:
-    doors = [make(cast("Any", FakeService())) for make in DOORS.values()]
+    doors = [
+        make(cast("Any", FakeService()), Settings(s3_bucket="bucket")) for make in DOORS.values()
+    ]
     document = api_document(DoorTable(doors))
     paths = [*routes(DashboardOptions()), *openapi_routes(document)]
     async with serving(doors, routes=paths) as running:

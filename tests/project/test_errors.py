@@ -13,6 +13,7 @@ from gateways import FakeService
 
 import gateway
 from gateway import app, errors
+from gateway.config import Settings
 from gateway.errors import KINDS, GatewayError
 from gateway.web.door import Door
 from gateway.web.errors import (
@@ -24,7 +25,8 @@ from gateway.web.errors import (
     status_of,
 )
 
-DOORS = {name: make(cast("Any", FakeService())) for name, make in app.DOORS.items()}
+SETTINGS = Settings(s3_bucket="bucket")
+DOORS = {name: make(cast("Any", FakeService()), SETTINGS) for name, make in app.DOORS.items()}
 SOURCES = sorted(Path(gateway.__file__).parent.rglob("*.py"))
 
 
