@@ -33,7 +33,8 @@ class ServerOptions:
 
     `dead_peer_timeout` is how long bytes may lie unacknowledged, or a receiver may refuse to take
     more, before the connection is cut (Linux only). `lingering` is how long the rest of a body
-    that nobody wants is read on, so that its sender gets to see the answer.
+    that nobody wants is read on, so that its sender gets to see the answer. A header may be longer
+    than a line: beyond this, no door is found to say what is wrong with it.
     """
 
     header_timeout: float = 15.0
@@ -42,7 +43,7 @@ class ServerOptions:
     lingering: float = 5.0
     max_connections: int = 4096
     max_line_size: int = 8190
-    max_field_size: int = 8190
+    max_field_size: int = 16_380
     max_headers: int = 64
     shutdown_timeout: float = 30.0
 
