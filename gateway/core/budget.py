@@ -78,15 +78,23 @@ class MemoryBudget:
         finally:
             grant.give_back()
 
+    def take_now(self, size: int) -> Grant | None:
+        """Take `size` bytes without waiting, or None where somebody else comes first."""
+        size = min(size, self._total)
+        if self._line or self._taken + size > self._total:
+            return None
+        self._hand_out(size)
+        return Grant(size, self)
+
     async def take(self, size: int, *, wait: float = _WAIT) -> Grant:
         """Take `size` bytes, all of the budget at most, within `wait` seconds.
 
         Raises Unavailable `memory_budget_exhausted`, retryable.
         """
+        grant = self.take_now(size)
+        if grant is not None:
+            return grant
         size = min(size, self._total)
-        if not self._line and self._taken + size <= self._total:
-            self._hand_out(size)
-            return Grant(size, self)
         waiter = _Waiter(size)
         self._line.append(waiter)
         try:

@@ -13,32 +13,30 @@ on it was lost, the record keeps the ETag that was acknowledged, and completion 
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
 from gateway.core.checksums import ALGORITHMS, Checksum
-from gateway.core.claim import Claim, busy
+from gateway.core.claim import Claim, ClaimOptions, claimed
 from gateway.core.content import TAKES_ALL, ContentPolicy
 from gateway.core.freezer import part_length
 from gateway.core.incoming import MD5, Incoming
 from gateway.core.model import Part, UploadSession
-from gateway.core.ports import Lease, Leases, PartOutcome, SessionStore, Storage
+from gateway.core.ports import Leases, PartOutcome, SessionStore, Storage
 from gateway.core.signer import needs_checksums
 from gateway.errors import Conflict, InvalidRequest, Unavailable
 
 
 @dataclass(frozen=True, slots=True)
 class RelayOptions:
-    """Times in seconds. `at_once` bounds the parts that one process relays at the same time.
+    """`at_once` bounds the parts that one process relays at the same time.
 
-    `patience` bounds the wait for a turn, and for another sender of the same part; it is longer
-    than `claim`, so that a sender that has fallen silent is outlived.
+    `patience` bounds the wait for a turn, in seconds.
     """
 
     at_once: int = 64
     patience: float = 10.0
-    claim: float = 5.0
-    poll: float = 0.1
+    claim: ClaimOptions = field(default_factory=ClaimOptions)
 
 
 class PartRelay:
@@ -98,7 +96,13 @@ class PartRelay:
             incoming = Incoming(session, body, length, checksums)
             known = await self._stored(session, number)
             if known is None:
-                async with self._claim(session, number) as claim:
+                async with claimed(
+                    self._leases,
+                    f"{session.session_id}:part-{number}",
+                    self._options.claim,
+                    is_free=lambda: self._is_free(session, number),
+                    busy=_busy,
+                ) as claim:
                     known = await self._stored(session, number)
                     if known is None:
                         return await self._forward(session, number, incoming, claim)
@@ -110,6 +114,9 @@ class PartRelay:
         if known is None or await self._sessions.may_replace(session.session_id, number):
             return None
         return known
+
+    async def _is_free(self, session: UploadSession, number: int) -> bool:
+        return await self._stored(session, number) is None
 
     async def _forward(
         self, session: UploadSession, number: int, incoming: Incoming, claim: Claim
@@ -193,34 +200,6 @@ class PartRelay:
         finally:
             self._turns.release()
 
-    @asynccontextmanager
-    async def _claim(self, session: UploadSession, number: int) -> AsyncIterator[Claim]:
-        """Hold the claim on a part; inside, Conflict `part_busy` where another sender takes it."""
-        name = f"{session.session_id}:part-{number}"
-        lease = await self._acquire(name)
-        if lease is None:
-            raise busy()
-
-        async def is_free() -> bool:
-            return await self._stored(session, number) is None
-
-        claim = Claim(lease, self._options.claim, is_free)
-        try:
-            async with claim.renewed():
-                yield claim
-        finally:
-            with suppress(Unavailable):
-                await lease.release()
-
-    async def _acquire(self, name: str) -> Lease | None:
-        loop = asyncio.get_running_loop()
-        end = loop.time() + self._options.patience
-        while True:
-            lease = await self._leases.acquire(name, seconds=self._options.claim)
-            if lease is not None or loop.time() >= end:
-                return lease
-            await asyncio.sleep(self._options.poll)
-
 
 def _promised_length(session: UploadSession, number: int, size: int | None) -> int:
     if size is None:
@@ -233,3 +212,13 @@ def _promised_length(session: UploadSession, number: int, size: int | None) -> i
         return part_length(session.plan, number)
     session.plan.check_length(number, size)
     return size
+
+
+def _busy() -> Conflict:
+    return Conflict(
+        "Somebody else is sending this part.",
+        code="part_busy",
+        hint="Wait until it is stored, or send it again if it is not.",
+        retryable=True,
+        retry_after=1,
+    )

@@ -13,6 +13,7 @@ from stack import Stack, put_parts
 
 from gateway.core.access import Principal
 from gateway.core.checksums import ALGORITHMS, Checksum
+from gateway.core.claim import ClaimOptions
 from gateway.core.composition import compose
 from gateway.core.model import NewUpload, Part, State, UploadSession, VerifiedBy
 from gateway.core.ports import PartOutcome
@@ -200,8 +201,9 @@ async def test_two_clients_race_with_different_bytes_and_the_acknowledged_are_re
 
 def impatient(stack: Stack, **options: Any) -> Any:
     """Another gateway, whose claims do not last long."""
-    values = {"patience": 3.0, "claim": 0.3, "poll": 0.02, **options}
-    return compose(stack.ports, replace(stack.options, relay=RelayOptions(**values)))
+    claim = ClaimOptions(lease=0.3, patience=options.get("patience", 3.0), poll=0.02)
+    relay = RelayOptions(**{"patience": 3.0, "claim": claim, **options})
+    return compose(stack.ports, replace(stack.options, relay=relay))
 
 
 async def test_row_51_a_silent_sender_is_evicted_by_the_next_one(stack: Stack) -> None:
