@@ -9,8 +9,10 @@ from doing the same work twice.
 import asyncio
 import logging
 import random
+from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 from gateway.core.content import TAKES_ALL, ContentPolicy
 from gateway.core.holding import held
@@ -37,6 +39,9 @@ from gateway.errors import (
     StorageFull,
     Unavailable,
 )
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 log = logging.getLogger(__name__)
 
@@ -178,8 +183,9 @@ class Completer:
 
     async def _complete(self, session: UploadSession, parts: tuple[Part, ...]) -> UploadSession:
         """Complete, and return the session in its next state."""
-        await self._sidecars.write(Sidecar(session, parts))
-        stored = await self._reconciler.find_object(session)
+        _, stored = await _both(
+            self._sidecars.write(Sidecar(session, parts)), self._reconciler.find_object(session)
+        )
         outcome: StoredObject | Problem
         if stored is None:
             outcome = await self._request(session, parts)
@@ -283,6 +289,16 @@ class Completer:
         # that is open again is written too, or its refused list would be completed later on.
         await self._sidecars.write(Sidecar(after, parts))
         return await self._sessions.save(after, event)
+
+
+async def _both(one: Awaitable[A], other: Awaitable[B]) -> tuple[A, B]:
+    """Return what both give. Where one fails, the other is waited for: no write comes late."""
+    first, second = await asyncio.gather(one, other, return_exceptions=True)
+    if isinstance(first, BaseException):
+        raise first
+    if isinstance(second, BaseException):
+        raise second
+    return first, second
 
 
 _KEY_TAKEN = Problem(

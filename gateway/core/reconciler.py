@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from gateway.core.lifecycle import recorded_event
 from gateway.core.model import MultipartUpload, Part, State, StoredObject, UploadSession
 from gateway.core.ports import ObjectStore, PartList, SessionStore, Sidecar, Sidecars, Storage
+from gateway.core.recovery import ChunkRecovery
 from gateway.core.verifier import STAMP
 from gateway.errors import (
+    Conflict,
     Internal,
     NoSuchObject,
     NoSuchUpload,
@@ -44,18 +46,37 @@ class Reconciler:
         objects: ObjectStore,
         sessions: SessionStore,
         sidecars: Sidecars,
+        recovery: ChunkRecovery | None = None,
     ) -> None:
+        """`recovery` is for sessions in chunks; a core without it leaves them as Redis knows them."""
         self._storage = storage
         self._objects = objects
         self._sessions = sessions
         self._sidecars = sidecars
+        self._recovery = recovery
 
     async def load(self, session_id: str) -> UploadSession:
         """Return the session, out of its sidecar where Redis has lost it, or SessionNotFound."""
         try:
-            return await self._sessions.get(session_id)
+            session = await self._sessions.get(session_id)
         except SessionNotFound:
-            return await self.recall(await self._sidecars.read(session_id))
+            session = await self.recall(await self._sidecars.read(session_id))
+        if session.chunks is None or session.state is not State.OPEN:
+            return session
+        return session if session.progress.chunks_known else await self.recover_chunks(session)
+
+    async def recover_chunks(self, session: UploadSession) -> UploadSession:
+        """Record what storage knows of an open session's chunks, and return it as it is then."""
+        if self._recovery is not None:
+            with recorded():
+                try:
+                    await self._recovery.recover(session)
+                except Conflict as error:
+                    # Whoever froze or closed it meanwhile knew all of them.
+                    if error.code != "session_not_open":
+                        raise
+                return await self._sessions.get(session.session_id)
+        return session
 
     async def recall(self, sidecar: Sidecar) -> UploadSession:
         """Record what a sidecar says of a session that Redis has lost, and return it as it is."""
@@ -95,7 +116,10 @@ class Reconciler:
             record = recorded.get(number)
             entry = _pick(record, entries)
             if entry is not None and plan.fits(entry.number, entry.size):
-                if record is None or record.size != entry.size:
+                # A part of chunks counts when their digests are known: `recover_chunks` adds it.
+                if (record is None and session.chunks is None) or (
+                    record is not None and record.size != entry.size
+                ):
                     found.append(entry)
                 continue
             (changed if entry is None else wrong_size).append(number)
@@ -215,4 +239,7 @@ def _pick(record: Part | None, entries: Sequence[Part]) -> Part | None:
     # A store may list a number twice; the recorded ETag names the bytes that were acknowledged.
     if record is None:
         return entries[-1]
-    return next((entry for entry in entries if entry.etag == record.etag), None)
+    for entry in entries:
+        if entry.etag == record.etag:
+            return entry
+    return None

@@ -20,6 +20,8 @@ from gateway.core.plan import MAX_PART_NUMBER
 from gateway.errors import InvalidRequest
 
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
+# What ETags and checksums are made of; nothing of it is escaped.
+_PLAIN = re.compile(r"[0-9A-Za-z+/=-]{1,1024}")
 _PRINTABLE = re.compile(r"[\x20-\x7e]{1,1024}")
 _MAX_SIZE_DIGITS = 18
 
@@ -176,6 +178,8 @@ def _integer(text: str) -> int:
 
 
 def _text(value: str) -> str:
+    if _PLAIN.fullmatch(value):
+        return value
     if not _PRINTABLE.fullmatch(value):
         raise ValueError("ETags and checksums are printable ASCII.")
     return escape(value, quote=True)
