@@ -15,6 +15,7 @@ from servers import S3Target
 from yarl import URL
 
 from gateway.core.access import Principal
+from gateway.core.assembler import AssemblerOptions
 from gateway.core.checksums import ALGORITHMS
 from gateway.core.clock import SystemClock
 from gateway.core.completer import CompleterOptions
@@ -23,6 +24,7 @@ from gateway.core.creation import CreatorOptions
 from gateway.core.model import Acknowledged, PartToSign, StorageLimits, UploadSession
 from gateway.core.service import ServiceOptions
 from gateway.core.sweeper import SweeperOptions
+from gateway.state.redis.chunks import RedisChunkStore
 from gateway.state.redis.client import connect
 from gateway.state.redis.leases import RedisLeases
 from gateway.state.redis.store import RedisSessionStore, RedisStoreOptions
@@ -102,6 +104,7 @@ async def running_stack(
             storage=RetryingStorage(storage),
             objects=objects,
             sessions=RedisSessionStore(state, RedisStoreOptions(prefix=prefix, grace=GRACE)),
+            chunks=RedisChunkStore(state, prefix=prefix),
             sidecars=ObjectSidecars(objects, bucket),
             leases=RedisLeases(state, prefix=prefix),
             clock=SystemClock(),
@@ -111,12 +114,14 @@ async def running_stack(
             service=ServiceOptions(bucket=bucket),
             # A dead process's lease holds up its successor for no longer than this.
             completer=CompleterOptions(lease=0.2, first_pause=0.02, poll=0.02),
+            assembler=AssemblerOptions(lease=0.2, first_pause=0.02, poll=0.02),
             sweeper=SweeperOptions(bucket, lease=0.2, grace=GRACE),
         )
         running = Stack(ports, options, compose(ports, options), http, oracle, redis_url, prefix)
         try:
             yield running
         finally:
+            await running.core.assembler.close()
             await running.core.completer.close()
             await state.close()
 

@@ -2,15 +2,22 @@
 
 from dataclasses import dataclass, field
 
+from gateway.core.assembler import Assembler, AssemblerOptions
+from gateway.core.budget import DEFAULT_BUDGET, MemoryBudget
+from gateway.core.chunk_store import ChunkStore
+from gateway.core.chunked import ChunkedUploads
 from gateway.core.completer import Completer, CompleterOptions
 from gateway.core.content import TAKES_ALL, ContentPolicy
 from gateway.core.creation import Creator, CreatorOptions
 from gateway.core.freezer import Freezer
 from gateway.core.ports import Clock, Leases, ObjectStore, SessionStore, Sidecars, Storage
 from gateway.core.reconciler import Reconciler
+from gateway.core.recovery import ChunkRecovery
 from gateway.core.relay import PartRelay, RelayOptions
 from gateway.core.service import ServiceOptions, UploadService
 from gateway.core.signer import Signer
+from gateway.core.space import StagingSpace
+from gateway.core.staging import Staging
 from gateway.core.sweeper import Sweeper, SweeperOptions
 
 
@@ -21,6 +28,7 @@ class Ports:
     storage: Storage
     objects: ObjectStore
     sessions: SessionStore
+    chunks: ChunkStore
     sidecars: Sidecars
     leases: Leases
     clock: Clock
@@ -28,13 +36,20 @@ class Ports:
 
 @dataclass(frozen=True, slots=True)
 class CoreOptions:
-    """The options of every part of the core."""
+    """The options of every part of the core.
+
+    `memory` are the bytes that all buffers of the process take together, `staging_limit` those that
+    may be staged over all sessions; None is as many as the store takes.
+    """
 
     creator: CreatorOptions
     service: ServiceOptions
     sweeper: SweeperOptions
     completer: CompleterOptions = field(default_factory=CompleterOptions)
     relay: RelayOptions = field(default_factory=RelayOptions)
+    assembler: AssemblerOptions = field(default_factory=AssemblerOptions)
+    memory: int = DEFAULT_BUDGET
+    staging_limit: int | None = None
     policy: ContentPolicy = TAKES_ALL
 
 
@@ -45,11 +60,18 @@ class Core:
     service: UploadService
     sweeper: Sweeper
     completer: Completer
+    assembler: Assembler
+    budget: MemoryBudget
+    space: StagingSpace
 
 
 def compose(ports: Ports, options: CoreOptions) -> Core:
     """Wire the core over its ports."""
-    reconciler = Reconciler(ports.storage, ports.objects, ports.sessions, ports.sidecars)
+    budget = MemoryBudget(options.memory)
+    space = StagingSpace(ports.chunks, options.staging_limit)
+    staging = Staging(ports.objects, options.creator.bucket, budget, space, ports.clock)
+    recovery = ChunkRecovery(ports.storage, ports.sessions, ports.chunks, staging)
+    reconciler = Reconciler(ports.storage, ports.objects, ports.sessions, ports.sidecars, recovery)
     completer = Completer(
         storage=ports.storage,
         objects=ports.objects,
@@ -69,6 +91,22 @@ def compose(ports: Ports, options: CoreOptions) -> Core:
         completer=completer,
         policy=options.policy,
     )
+    assembler = Assembler(
+        storage=ports.storage,
+        sessions=ports.sessions,
+        chunks=ports.chunks,
+        sidecars=ports.sidecars,
+        staging=staging,
+        leases=ports.leases,
+        clock=ports.clock,
+        reconciler=reconciler,
+        recovery=recovery,
+        freezer=freezer,
+        completer=completer,
+        budget=budget,
+        options=options.assembler,
+        policy=options.policy,
+    )
     sweeper = Sweeper(
         storage=ports.storage,
         objects=ports.objects,
@@ -79,6 +117,8 @@ def compose(ports: Ports, options: CoreOptions) -> Core:
         reconciler=reconciler,
         freezer=freezer,
         completer=completer,
+        assembler=assembler,
+        staging=staging,
         options=options.sweeper,
     )
     creator = Creator(
@@ -93,6 +133,26 @@ def compose(ports: Ports, options: CoreOptions) -> Core:
         policy=options.policy,
     )
     signer = Signer(ports.storage, ports.sessions, options.service.url_lifetime, options.policy)
+    relay = PartRelay(
+        storage=ports.storage,
+        sessions=ports.sessions,
+        leases=ports.leases,
+        options=options.relay,
+        policy=options.policy,
+    )
+    chunked = ChunkedUploads(
+        storage=ports.storage,
+        objects=ports.objects,
+        sessions=ports.sessions,
+        chunks=ports.chunks,
+        staging=staging,
+        clock=ports.clock,
+        reconciler=reconciler,
+        creator=creator,
+        relay=relay,
+        assembler=assembler,
+        policy=options.policy,
+    )
     service = UploadService(
         storage=ports.storage,
         objects=ports.objects,
@@ -101,17 +161,12 @@ def compose(ports: Ports, options: CoreOptions) -> Core:
         reconciler=reconciler,
         creator=creator,
         signer=signer,
-        relay=PartRelay(
-            storage=ports.storage,
-            sessions=ports.sessions,
-            leases=ports.leases,
-            options=options.relay,
-            policy=options.policy,
-        ),
+        relay=relay,
+        chunked=chunked,
         freezer=freezer,
         completer=completer,
         sweeper=sweeper,
         options=options.service,
         policy=options.policy,
     )
-    return Core(service, sweeper, completer)
+    return Core(service, sweeper, completer, assembler, budget, space)

@@ -19,7 +19,7 @@ from gateway.core.checksums import PREFERENCE
 from gateway.core.content import TAKES_ALL, ContentPolicy
 from gateway.core.events import EventType
 from gateway.core.lifecycle import RECHECK_AFTER, event_for
-from gateway.core.model import NewUpload, State, UploadSession
+from gateway.core.model import ChunkPlan, NewUpload, State, UploadSession
 from gateway.core.plan import plan_parts
 from gateway.core.ports import Clock, Leases, SessionStore, Sidecar, Sidecars, Storage
 from gateway.core.reconciler import Reconciler
@@ -72,22 +72,34 @@ class Creator:
         self._options = options
         self._policy = policy
 
-    async def create(self, principal: Principal, new: NewUpload) -> tuple[UploadSession, bool]:
-        """Create a session, or find the one made with the same idempotency key (then False)."""
+    async def create(
+        self,
+        principal: Principal,
+        new: NewUpload,
+        *,
+        session_id: str | None = None,
+        chunks: ChunkPlan | None = None,
+    ) -> tuple[UploadSession, bool]:
+        """Create a session, or find the one made with the same idempotency key (then False).
+
+        A session in chunks has an id that is derived already, and is the same whatever is asked.
+        """
         limits = self._policy.within(self._storage.limits.parts)
         part_size = plan_parts(new.size, limits, part_size=new.part_size).part_size
         self._policy.admit(new.filename, new.content_type, new.size)
         algorithm = self._algorithm(new)
         self._check_place(new)
-        if new.idempotency_key is None:
+        if session_id is None and new.idempotency_key is None:
             session_id = secrets.token_hex(16)
             return await self._make(principal, new, session_id, part_size, algorithm), True
 
-        session_id = _derived_id(principal, new.idempotency_key)
+        session_id = session_id or _derived_id(principal, new.idempotency_key or "")
         lease = await self._leases.acquire(session_id, seconds=_CREATION_LEASE)
         try:
             with suppress(SessionNotFound):
-                session = _same_request(await self._reconciler.load(session_id), new)
+                session = await self._reconciler.load(session_id)
+                if chunks is None:
+                    session = _same_request(session, new)
                 if session.state is State.OPEN and lease is not None:
                     # The try before this one may have died when it had made the session. What
                     # cannot be cleared now goes when the session is closed.
@@ -102,7 +114,8 @@ class Creator:
                     retryable=True,
                     retry_after=1,
                 )
-            return await self._make(principal, new, session_id, part_size, algorithm), True
+            made = await self._make(principal, new, session_id, part_size, algorithm, chunks=chunks)
+            return made, True
         finally:
             if lease is not None:
                 await lease.release()
@@ -114,6 +127,8 @@ class Creator:
         session_id: str,
         part_size: int,
         algorithm: str,
+        *,
+        chunks: ChunkPlan | None = None,
     ) -> UploadSession:
         now = self._clock.now()
         # Far later than any creation lasts: then the sweeper looks whether this one was finished.
@@ -143,6 +158,7 @@ class Creator:
             fingerprint=new.fingerprint,
             metadata=dict(new.metadata),
             request_digest=_digest(new),
+            chunks=chunks,
         )
         # Storage first: a session that Redis has lost the next moment is still found.
         await self._sidecars.write(Sidecar(session))

@@ -122,6 +122,16 @@ def require_open(session: UploadSession) -> None:
     )
 
 
+def require_parts(session: UploadSession) -> None:
+    """Raise Conflict `session_chunked` where the gateway makes the parts, of chunks."""
+    if session.chunks is not None:
+        raise Conflict(
+            "This file is sent in chunks, from which the gateway makes the parts.",
+            code="session_chunked",
+            hint="Send its chunks the way the first one came.",
+        )
+
+
 def is_over(session: UploadSession, grace: timedelta) -> bool:
     """Tell whether nothing is left to do with it; a corrupt one waits for somebody to look at it."""
     return (
@@ -137,6 +147,7 @@ def attention_at(session: UploadSession, grace: timedelta) -> datetime | None:
         return session.updated_at
     if session.state is State.OPEN:
         return min(session.updated_at + RECHECK_AFTER, session.expires_at + grace)
-    if session.state in CLOSED and not session.storage_cleared:
+    # Of a closed session its parts are left in storage, of one in chunks what was staged.
+    if (session.state in CLOSED or session.chunks is not None) and not session.storage_cleared:
         return session.updated_at
     return None

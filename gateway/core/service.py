@@ -6,21 +6,31 @@ that is not here would be a second place where rules are kept.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from gateway.core.access import READ, WRITE, Principal, authorize
 from gateway.core.checksums import Checksum
+from gateway.core.chunked import ChunkedUploads, chunked_id
 from gateway.core.completer import Completer
 from gateway.core.content import TAKES_ALL, ContentPolicy
 from gateway.core.creation import Creator
 from gateway.core.freezer import Freezer, part_length
 from gateway.core.health import Check, check
-from gateway.core.lifecycle import CLOSED, SETTLED, UNSETTLED, Trigger, advance, require_open
+from gateway.core.lifecycle import (
+    CLOSED,
+    SETTLED,
+    UNSETTLED,
+    Trigger,
+    advance,
+    require_open,
+    require_parts,
+)
 from gateway.core.model import (
     Acknowledged,
+    ChunkedFile,
     NewUpload,
     Part,
     PartToSign,
@@ -29,6 +39,7 @@ from gateway.core.model import (
     StorageLimits,
     StoredObject,
     UploadSession,
+    check_file_id,
     check_session_id,
 )
 from gateway.core.ports import (
@@ -43,6 +54,7 @@ from gateway.core.ports import (
 from gateway.core.reconciler import Reconciled, Reconciler, lost_just_now, recorded
 from gateway.core.relay import PartRelay
 from gateway.core.signer import MAX_PARTS_A_CALL, Signer
+from gateway.core.staging import LooseChunk
 from gateway.core.sweeper import Sweeper
 from gateway.errors import (
     Conflict,
@@ -86,6 +98,7 @@ class UploadService:
         creator: Creator,
         signer: Signer,
         relay: PartRelay,
+        chunked: ChunkedUploads,
         freezer: Freezer,
         completer: Completer,
         sweeper: Sweeper,
@@ -100,6 +113,7 @@ class UploadService:
         self._creator = creator
         self._signer = signer
         self._relay = relay
+        self._chunked = chunked
         self._freezer = freezer
         self._completer = completer
         self._sweeper = sweeper
@@ -173,6 +187,7 @@ class UploadService:
         require_open raises; InvalidRequest.
         """
         session = await self._load(principal, WRITE, session_id)
+        require_parts(session)
         return await self._signer.sign(session, parts, expires_in=expires_in)
 
     async def sign_first(
@@ -190,6 +205,7 @@ class UploadService:
         Raises Conflict `part_conflict` for other bytes, and then records none of the call.
         """
         session = await self._load(principal, WRITE, session_id)
+        require_parts(session)
         require_open(session)
         with recorded():
             outcomes = await self._freezer.acknowledge(session, parts)
@@ -211,6 +227,7 @@ class UploadService:
         The body is read only once it is this part's turn, and not at all where the head is refused.
         """
         session = await self._load(principal, WRITE, session_id)
+        require_parts(session)
         require_open(session)
         try:
             with recorded():
@@ -222,11 +239,57 @@ class UploadService:
             raise
         return await self._reconciler.load(session_id), part, outcome
 
+    async def put_chunk(
+        self,
+        principal: Principal,
+        file: ChunkedFile,
+        index: int,
+        body: AsyncIterable[bytes],
+        *,
+        size: int | None = None,
+        wait: float = 10.0,
+    ) -> tuple[UploadSession, PartOutcome]:
+        """Store one chunk of a file, counted from 0, and return once it is durable.
+
+        The session is made with the first chunk that comes. `size` is the chunk's length where it
+        is known; large chunks then go straight into their parts. The chunk that makes a file whole
+        which completes itself waits up to `wait` seconds for the settled session, and so does every
+        chunk that is sent again after it.
+
+        Raises InvalidRequest `chunk_index_out_of_range`, `chunk_empty`, `chunk_size_mismatch`;
+        Conflict `chunk_conflict`, `total_chunks_changed`, `file_id_taken`, and what require_open
+        raises; TooLarge `chunk_too_large`, `file_too_large`; UnsupportedType; StorageFull
+        `staging_full`; Unavailable `memory_budget_exhausted`; and what the body raises. Nothing is
+        counted then.
+        """
+        authorize(principal, WRITE)
+        try:
+            return await self._chunked.put(principal, file, index, body, size=size, wait=wait)
+        except NoSuchUpload:
+            session_id = chunked_id(principal, file.form, file.file_id)
+            session = await self._reconciler.load(session_id)
+            require_open(await self._freezer.close_or_adopt(session))
+            raise
+
+    async def find_chunked(self, principal: Principal, form: str, file_id: str) -> UploadSession:
+        """Return the session of a file in chunks, or raise SessionNotFound."""
+        session_id = chunked_id(principal, form, check_file_id(file_id))
+        return await self._load(principal, READ, session_id)
+
+    async def stage(self, body: AsyncIterable[bytes]) -> LooseChunk:
+        """Take in a chunk whose file is not known yet, to be handed to `put_chunk` as its body.
+
+        At most 1 MiB of it is held in memory. Whoever asked discards it, whatever happens. Raises
+        TooLarge `chunk_too_large`, StorageFull, Unavailable, and what the body raises.
+        """
+        return await self._chunked.stage(body)
+
     async def report_in_flight(
         self, principal: Principal, session_id: str, in_flight: Mapping[int, int]
     ) -> None:
         """Take a client's claim of bytes on the way, each capped at its part's length."""
         session = await self._load(principal, WRITE, session_id)
+        require_parts(session)
         require_open(session)
         if len(in_flight) > MAX_PARTS_A_CALL:
             raise InvalidRequest(
@@ -253,14 +316,24 @@ class UploadService:
 
         Any number of times. Raises Conflict `parts_missing` (details `missing`, `wrong_size`,
         `changed` as ranges), `part_conflict`, or what the store's refusal was; Gone; InvalidRequest
-        `size_required`, `size_mismatch`.
+        `size_required`, `size_mismatch`. A file in chunks is assembled first, in the phase
+        `assembling`, or raises Conflict `chunks_missing` (details `missing`, ranges from 0).
         """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + wait
         session = await self._load(principal, WRITE, session_id)
-        if session.state is State.OPEN:
+        if session.state is State.OPEN and session.chunks is not None:
+            if parts:
+                require_parts(session)
+            session = await self._chunked.complete(session, size, checksum, wait)
+            if session.state is State.OPEN:
+                return session
+        elif session.state is State.OPEN:
             with recorded():
                 session = await self._freezer.freeze(session, parts, size, checksum)
         if session.state in UNSETTLED:
-            await asyncio.wait({self._completer.start(session_id)}, timeout=wait)
+            left = max(0.0, end - loop.time())
+            await asyncio.wait({self._completer.start(session_id)}, timeout=left)
             session = await self._reconciler.load(session_id)
         if session.state is State.OPEN:
             problem = session.error

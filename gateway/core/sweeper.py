@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from gateway.core.assembler import Assembler
 from gateway.core.completer import Completer
 from gateway.core.freezer import Freezer
 from gateway.core.holding import held
@@ -20,6 +21,7 @@ from gateway.core.lifecycle import CLOSED, RECHECK_AFTER, UNSETTLED, Trigger, ad
 from gateway.core.model import MultipartUpload, State, UploadSession
 from gateway.core.ports import Clock, Leases, ObjectStore, SessionStore, Sidecar, Sidecars, Storage
 from gateway.core.reconciler import Reconciler
+from gateway.core.staging import Staging
 from gateway.errors import Conflict, GatewayError, NoSuchUpload, SessionNotFound, Unavailable
 
 log = logging.getLogger(__name__)
@@ -65,6 +67,8 @@ class Sweeper:
         reconciler: Reconciler,
         freezer: Freezer,
         completer: Completer,
+        assembler: Assembler,
+        staging: Staging,
         options: SweeperOptions,
     ) -> None:
         self._storage = storage
@@ -76,6 +80,8 @@ class Sweeper:
         self._reconciler = reconciler
         self._freezer = freezer
         self._completer = completer
+        self._assembler = assembler
+        self._staging = staging
         self._options = options
 
     async def run(self) -> None:
@@ -154,6 +160,9 @@ class Sweeper:
         await self._delete(session.session_id, session.upload)
         with _where_listed():
             await self.clear_unrecorded(session.session_id)
+        if session.chunks is not None:
+            await self._assembler.clear(session)
+            return await self._sessions.get(session.session_id)
         cleared = replace(
             session,
             storage_cleared=True,
@@ -261,6 +270,8 @@ class Sweeper:
             await self._attend_open(session)
         elif session.state in CLOSED and not session.storage_cleared:
             await self.clear(session)
+        elif session.chunks is not None and not session.storage_cleared:
+            await self._assembler.clear(session)
         else:
             await self._sessions.schedule(session_id, None)
 
@@ -289,8 +300,12 @@ class Sweeper:
             if session.state in CLOSED:
                 await self.clear(session)
             return
+        again = RECHECK_AFTER
+        if self._assembler.has_work(session):
+            again = _AGAIN
+            self._assembler.start(session.session_id)
         await self._sessions.schedule(
-            session.session_id, min(now + RECHECK_AFTER, session.expires_at + self._options.grace)
+            session.session_id, min(now + again, session.expires_at + self._options.grace)
         )
 
 

@@ -85,6 +85,7 @@ def doomed(stack: Stack, tracer: Tracer) -> Core:
             storage=tracer.watch(ports.storage),
             objects=tracer.watch(ports.objects),
             sessions=tracer.watch(ports.sessions),
+            chunks=tracer.watch(ports.chunks),
             sidecars=tracer.watch(ports.sidecars),
             leases=tracer.watch(ports.leases),
         ),

@@ -4,7 +4,7 @@
 -- KEYS: session, chunks, chunk_bits, assembled. ARGV: number of the part, then for each chunk:
 -- index, size, checksum, token or ''.
 -- Replies {'forgotten', staged bytes, their revision}, or {'missing'}, {'unreadable'}. A chunk that
--- is recorded otherwise stays.
+-- is recorded otherwise stays; one that only the bitmap knows goes.
 local session = redis.call('HMGET', KEYS[1], 'state', 'chunk_count', 'staged', 'staged_revision')
 if not session[1] then
   return {'missing'}
@@ -19,10 +19,12 @@ local was_assembled = redis.call('GETBIT', KEYS[4], tonumber(ARGV[1]) - 1) == 1
 
 for at = 2, #ARGV, 4 do
   local text = ARGV[at + 1] .. ' ' .. ARGV[at + 2] .. ' ' .. ARGV[at + 3]
-  if redis.call('HGET', KEYS[2], ARGV[at]) == text then
+  local recorded = redis.call('HGET', KEYS[2], ARGV[at])
+  if recorded == text or not recorded then
     redis.call('HDEL', KEYS[2], ARGV[at])
-    redis.call('SETBIT', KEYS[3], ARGV[at], 0)
-    count = count - 1
+    count = count - redis.call('SETBIT', KEYS[3], ARGV[at], 0)
+  end
+  if recorded == text then
     if ARGV[at + 3] ~= '' and not was_assembled then
       staged = math.max(0, staged - tonumber(ARGV[at + 1]))
     end
