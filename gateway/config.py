@@ -299,7 +299,7 @@ class Settings(BaseSettings):
         10_000,
         ge=100,
         le=10_000_000,
-        description="Events that the stream keeps for its readers, about; each takes a kilobyte.",
+        description="Events that the stream keeps for its readers, about; each takes 0.5 KB or more.",
     )
     webhook_url: Secrets = Field(
         (),

@@ -33,6 +33,7 @@ ELSEWHERE = {
     "invalid_certificate": "refuses to start",
     "invalid_limit": "the door knows the limits first, and says invalid_query",
     "invalid_retention": "refuses to start",
+    "invalid_position": "the command line alone reads the stream of events",
     "invalid_redis_url": "refuses to start",
     "invalid_part_ranges": "the client reads ranges, the gateway does not",
     "method_not_allowed": "an answer to what is no call",
