@@ -1,49 +1,31 @@
 """Keeps bytes in the store that are on their way into a part: chunks, and bodies that came too early.
 
-A body of unknown length is cut into pieces of known length, since an S3 PUT needs one. All pieces
-of a session lie in one folder, `.gateway/staging/<session id>/`:
-
-    <chunk index>-<token>-<piece>                    a piece of one attempt to send one chunk
-    <chunk index>-<token>-<piece>-<size>-<checksum>  its last one: the chunk's size, checksum in hex
-
-An attempt is whole when its last piece is there and the sizes add up, so that a list of the folder
-alone tells which chunks are whole (law 4). Which of two whole attempts counts, it does not tell.
-Nothing here decides when something may be deleted.
+How they lie there says `pieces`. Nothing here decides when something may be deleted.
 """
 
 import asyncio
-import binascii
-import re
 import secrets
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
-from gateway.core.budget import Grant, MemoryBudget
+from gateway.core.budget import MemoryBudget
 from gateway.core.checksums import ALGORITHMS
 from gateway.core.chunk_store import Chunk
+from gateway.core.loose import LOOSE, LooseChunk, came_before, loose_prefix
+from gateway.core.pieces import PIECE_BYTES, Attempt, Piece, PieceName, folder_of, piece_keys
 from gateway.core.ports import Clock, ObjectStore
 from gateway.core.space import StagingSpace
 from gateway.errors import GatewayError, InvalidRequest, NoSuchObject
 
-PREFIX: Final = ".gateway/staging/"
-# Pieces outlive versions of this code: what is staged was cut at this size.
-PIECE_BYTES: Final = 1024 * 1024
 READ_AHEAD: Final = 2 * PIECE_BYTES
 """Bytes that a reader of pieces holds at most."""
 
 _TYPE: Final = "application/octet-stream"
 _AT_ONCE: Final = 16
 _DELETED_AT_A_TIME: Final = 500
-_PIECE: Final = re.compile(
-    r"([0-9]{7})-([0-9a-f]{12})-([0-9]{6})(?:-([0-9]{1,16})-([0-9a-f]{8,64}))?", re.ASCII
-)
-_LOOSE: Final = "loose/"
-_LOOSE_NAME: Final = re.compile(r"([0-9]{8}T[0-9]{6})-[0-9a-f]{12}-[0-9]{6}", re.ASCII)
-_LOOSE_TIME: Final = "%Y%m%dT%H%M%S"
 
 
 class StagedBytesLost(Exception):
@@ -52,55 +34,6 @@ class StagedBytesLost(Exception):
     def __init__(self, index: int) -> None:
         super().__init__(f"chunk {index}")
         self.index = index
-
-
-@dataclass(slots=True)
-class Attempt:
-    """What a list of the folder tells of one attempt; `chunk` is None unless it is whole."""
-
-    index: int
-    token: str
-    keys: list[str] = field(default_factory=list)
-    chunk: Chunk | None = None
-
-
-class LooseChunk(AsyncIterable[bytes]):
-    """A body that came before anybody knew whose it is; read it once or more, then discard it.
-
-    Up to one piece is held in memory, more of it lies in the store.
-    """
-
-    def __init__(self, staging: "Staging", held: bytes, keys: list[str], size: int) -> None:
-        self.size = size
-        self.held = held
-        self._staging = staging
-        self._keys = keys
-        self._grant: Grant | None = None
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._blocks()
-
-    async def discard(self) -> None:
-        """Let go of it. What cannot be deleted now is swept a day later."""
-        if self._grant is not None:
-            self._grant.give_back()
-            self._grant = None
-        self.held = b""
-        keys, self._keys = self._keys, []
-        with suppress(GatewayError):
-            await self._staging.delete(keys)
-
-    def keep(self, grant: Grant) -> None:
-        """Hold on to the memory that the piece takes, until it is discarded."""
-        self._grant = grant
-
-    async def _blocks(self) -> AsyncGenerator[bytes, None]:
-        if self.held:
-            yield self.held
-        for key in self._keys:
-            async with aclosing(self._staging.read_object(key)) as blocks:
-                async for block in blocks:
-                    yield block
 
 
 class Staging:
@@ -137,7 +70,7 @@ class Staging:
         `chunk_empty`, StorageFull `staging_full`, Unavailable, and what the body raises.
         """
         token = secrets.token_hex(6)
-        start = f"{_folder(session_id)}{index:07d}-{token}-"
+        start = f"{folder_of(session_id)}{index:07d}-{token}-"
         hasher = ALGORITHMS[algorithm].new()
         keys: list[str] = []
         total = 0
@@ -146,7 +79,7 @@ class Staging:
         try:
             # What a loose chunk holds in memory was counted when it came.
             async with self._budget.taken(1 if held else expected):
-                piece = _Piece()
+                piece = Piece()
                 async for block in body:
                     total += len(block)
                     on_size(total)
@@ -169,13 +102,12 @@ class Staging:
         self, body: AsyncIterable[bytes], on_size: Callable[[int], None]
     ) -> LooseChunk:
         """Take in a body that nobody knows the owner of yet; raises what `store` does."""
-        now = self._clock.now().astimezone(UTC).strftime(_LOOSE_TIME)
-        start = f"{PREFIX}{_LOOSE}{now}-{secrets.token_hex(6)}-"
+        start = loose_prefix(self._clock.now(), secrets.token_hex(6))
         keys: list[str] = []
         total = 0
         grant = await self._budget.take(PIECE_BYTES)
         try:
-            piece = _Piece()
+            piece = Piece()
             async for block in body:
                 total += len(block)
                 on_size(total)
@@ -257,56 +189,40 @@ class Staging:
 
     async def attempts(self, session_id: str, algorithm: str) -> AsyncGenerator[Attempt, None]:
         """Yield what lies there, attempt by attempt, in order of index."""
-        folder = _folder(session_id)
+        folder = folder_of(session_id)
         attempt: Attempt | None = None
-        sizes = 0
         items = self._objects.list(self._bucket, folder)
         async with aclosing(items):
             async for item in items:
-                name = _PIECE.fullmatch(item.key.removeprefix(folder))
+                name = PieceName.parse(item.key.removeprefix(folder), algorithm)
                 if name is None:
                     continue
-                index, token, number, size, checksum = name.groups()
-                if attempt is None or (attempt.index, attempt.token) != (int(index), token):
+                if attempt is None or (attempt.index, attempt.token) != (name.index, name.token):
                     if attempt is not None:
                         yield attempt
-                    attempt, sizes = Attempt(int(index), token), 0
-                in_order = int(number) == len(attempt.keys)
-                attempt.keys.append(item.key)
-                sizes += item.size
-                if in_order and size is not None and int(size) == sizes:
-                    attempt.chunk = _chunk(attempt, int(size), checksum, algorithm)
+                    attempt = Attempt(name.index, name.token)
+                attempt.take(name, item.key, item.size)
         if attempt is not None:
             yield attempt
 
     async def clear(self, session_id: str) -> None:
         """Delete all that lies in the folder of a session."""
-        await self._clear(_folder(session_id), lambda _: True)
+        await self._clear(folder_of(session_id), lambda _: True)
 
     async def sweep_loose(self, older_than: timedelta) -> None:
         """Delete loose chunks that were left lying."""
-        limit = (self._clock.now() - older_than).astimezone(UTC).replace(tzinfo=None)
-
-        def is_old(name: str) -> bool:
-            made = _LOOSE_NAME.fullmatch(name)
-            if made is None:
-                return False
-            with suppress(ValueError):
-                # The names are in UTC, like the limit.
-                return datetime.strptime(made[1], _LOOSE_TIME) < limit  # noqa: DTZ007
-            return False
-
-        await self._clear(f"{PREFIX}{_LOOSE}", is_old)
+        limit = self._clock.now() - older_than
+        await self._clear(LOOSE, lambda name: came_before(name, limit))
 
     async def put_object(self, session_id: str, name: str, body: bytes) -> None:
         """Store a small object of the session's, beside its pieces."""
         await self._objects.put(
-            self._bucket, _folder(session_id) + name, body, content_type="application/json"
+            self._bucket, folder_of(session_id) + name, body, content_type="application/json"
         )
 
     async def names(self, session_id: str, start: str) -> AsyncGenerator[str, None]:
         """Yield the names in a session's folder that begin so."""
-        folder = _folder(session_id)
+        folder = folder_of(session_id)
         items = self._objects.list(self._bucket, folder + start)
         async with aclosing(items):
             async for item in items:
@@ -315,7 +231,7 @@ class Staging:
     async def get_object(self, session_id: str, name: str, *, limit: int) -> bytes:
         """Read a small object of the session's; NoSuchObject, or its first `limit` bytes."""
         body = bytearray()
-        async with aclosing(self.read_object(_folder(session_id) + name)) as blocks:
+        async with aclosing(self.read_object(folder_of(session_id) + name)) as blocks:
             async for block in blocks:
                 body += block
                 if len(body) >= limit:
@@ -358,42 +274,6 @@ class Staging:
         await self.delete(keys)
 
 
-class _Piece:
-    """A buffer that gives its bytes away when it is full and more come."""
-
-    def __init__(self) -> None:
-        self._blocks: list[bytes] = []
-        self._size = 0
-
-    def fill(self, block: bytes) -> Iterator[bytes]:
-        """Take in a block; yield what was full before it."""
-        rest = memoryview(block)
-        while rest:
-            if self._size == PIECE_BYTES:
-                yield self.rest()
-            taken = rest[: PIECE_BYTES - self._size]
-            # Blocks are taken as they are wherever that is possible.
-            self._blocks.append(block if len(taken) == len(block) else bytes(taken))
-            self._size += len(taken)
-            rest = rest[len(taken) :]
-
-    def rest(self) -> bytes:
-        """Return what is in it, and be empty."""
-        whole = self._blocks[0] if len(self._blocks) == 1 else b"".join(self._blocks)
-        self._blocks, self._size = [], 0
-        return whole
-
-
-def piece_keys(session_id: str, chunk: Chunk) -> Iterator[str]:
-    """Yield the keys of a chunk's pieces in order."""
-    start = f"{_folder(session_id)}{chunk.index:07d}-{chunk.token}-"
-    last = -(-chunk.size // PIECE_BYTES) - 1
-    for number in range(last):
-        yield f"{start}{number:06d}"
-    checksum = binascii.a2b_base64(chunk.checksum).hex()
-    yield f"{start}{last:06d}-{chunk.size}-{checksum}"
-
-
 def _check_not_empty(size: int) -> None:
     if not size:
         raise InvalidRequest(
@@ -411,18 +291,3 @@ async def _pieces(
         for key in piece_keys(session_id, chunk):
             yield chunk, key, min(left, PIECE_BYTES)
             left -= PIECE_BYTES
-
-
-def _folder(session_id: str) -> str:
-    return f"{PREFIX}{session_id}/"
-
-
-def _chunk(attempt: Attempt, size: int, checksum: str, algorithm: str) -> Chunk | None:
-    try:
-        digest = bytes.fromhex(checksum)
-    except ValueError:
-        return None
-    if not size or len(digest) != ALGORITHMS[algorithm].digest_size:
-        return None
-    value = binascii.b2a_base64(digest, newline=False).decode("ascii")
-    return Chunk(attempt.index, size, value, attempt.token)

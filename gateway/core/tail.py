@@ -17,7 +17,8 @@ from typing import Final
 from gateway.core.checksums import ALGORITHMS
 from gateway.core.chunking import unbroken
 from gateway.core.model import UploadSession
-from gateway.core.staging import PREFIX, Staging
+from gateway.core.pieces import PREFIX
+from gateway.core.staging import Staging
 from gateway.errors import Conflict, NoSuchObject
 
 _START: Final = "tail-"
