@@ -115,9 +115,10 @@ class FakeService:
         index: int,
         body: AsyncIterable[bytes],
         *,
+        size: int | None = None,
         wait: float = 10.0,
     ) -> tuple[UploadSession, PartOutcome]:
-        self._note("put_chunk", principal, file, index, wait=wait)
+        self._note("put_chunk", principal, file, index, size=size, wait=wait)
         self.content = b"".join([block async for block in body])
         return self.session, PartOutcome.STORED
 
@@ -195,6 +196,7 @@ class FakeLooseChunk:
 
     def __init__(self, blocks: list[bytes]) -> None:
         self.blocks = blocks
+        self.size = sum(map(len, blocks))
         self.discarded = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:

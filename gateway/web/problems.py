@@ -89,6 +89,11 @@ _CODES: Final = {
     "creation_in_flight": ProblemCode(
         409, "the first request with this Idempotency-Key is under way"
     ),
+    "file_id_taken": ProblemCode(409, "another file was begun under this id"),
+    "total_chunks_changed": ProblemCode(409, "the file was begun with another number of chunks"),
+    "session_chunked": ProblemCode(
+        409, "this file is sent in chunks, from which the gateway makes the parts"
+    ),
     "key_taken": ProblemCode(409, "another object lies under the key; it is left alone"),
     "not_completed": ProblemCode(409, "the upload is not completed yet"),
     "object_changed": ProblemCode(409, "the object is not the one that was asked for any more"),

@@ -6,7 +6,7 @@ they are the same.
 
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import hdrs, web
 
@@ -95,13 +95,12 @@ def _document(session: UploadSession, upload_id: str) -> answers.AdministeredChu
     }
 
 
-def own_names(text: str) -> str:
-    """Return an error's words with the names that this form has for the same things."""
-    return text.replace("file_id", "upload_id").replace("filename", "file_name")
-
-
-def missing_chunks(error: GatewayError) -> dict[str, Any]:
-    """Return what a client has to send before it may complete, where the error says it."""
+def error_document(error: GatewayError, text: str) -> answers.Detail:
+    """Return an error with the names that this form has for the same things."""
+    document: answers.Detail = {
+        "detail": text.replace("file_id", "upload_id").replace("filename", "file_name")
+    }
+    # What a client has to send before it may complete.
     if error.code == "chunks_missing" and "missing" in error.details:
-        return {"missing_chunks": error.details["missing"]}
-    return {}
+        document["missing_chunks"] = error.details["missing"]
+    return document

@@ -8,7 +8,7 @@ import hashlib
 import re
 import secrets
 from collections.abc import Iterable
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from aiohttp import hdrs, web
 from pydantic import Field, WithJsonSchema
@@ -34,6 +34,15 @@ from gateway.web.forwarding import front_of
 PREFIXES: Final = ("/uploads/sessions",)
 FORM: Final = "d"
 
+_CODES: Final = {
+    "chunk_conflict": "part_conflict",
+    "chunk_size_mismatch": "part_length_mismatch",
+    "chunk_too_large": "part_size_out_of_range",
+    "chunks_missing": "parts_missing",
+    "file_id_taken": "idempotency_mismatch",
+    "total_chunks_changed": "idempotency_mismatch",
+    "total_chunks_out_of_range": "part_size_out_of_range",
+}
 # How the ids of sessions begin whose parts are put together; all others are the storage's parts.
 _CHUNKED: Final = "d-"
 
@@ -139,7 +148,7 @@ class FormD:
                 content_type=session.content_type,
             )
             session, outcome = await self._service.put_chunk(
-                principal, file, number - 1, incoming.blocks(), wait=self._wait
+                principal, file, number - 1, incoming.blocks(), size=size, wait=self._wait
             )
         document: answers.NumberedPart = {
             "session_id": _session_id(request),
@@ -220,15 +229,19 @@ class FormD:
         return await self._service.get(request[PRINCIPAL], check_session_id(session_id))
 
 
-def error_fields(error: GatewayError) -> dict[str, Any]:
-    """Return what this form's errors have beside their text."""
-    fields: dict[str, Any] = {"code": error.code}
-    if error.code == "parts_missing" and "missing" in error.details:
-        fields["missing_parts"] = error.details["missing"]
-    if error.code == "chunks_missing" and "missing" in error.details:
-        fields |= {"code": "parts_missing"}
-        fields["missing_parts"] = render.from_one(error.details["missing"])
-    return fields
+def error_document(error: GatewayError, text: str) -> answers.Refusal:
+    """Return an error with this form's own names: to its clients small parts are parts too."""
+    document: answers.Refusal = {
+        "detail": text.replace("chunk", "part"),
+        "code": _CODES.get(error.code, error.code),
+    }
+    if document["code"] == "parts_missing" and "missing" in error.details:
+        missing = error.details["missing"]
+        if error.code == "chunks_missing":
+            missing = render.from_one(missing)
+        document["missing_parts"] = missing
+        document["detail"] = f"Parts are missing: {missing}. Send them, then complete again."
+    return document
 
 
 def _session_id(request: web.Request) -> str:

@@ -50,8 +50,10 @@ _CHUNK: Final = frozenset(
         "chunk_empty",
         "chunk_size_mismatch",
         "chunk_too_large",
+        "file_id_taken",
         "memory_budget_exhausted",
         "staging_full",
+        "total_chunks_changed",
     }
 )
 _POST: Final = (
@@ -83,6 +85,7 @@ _PART: Final = frozenset(
         "part_damaged",
         "part_length_mismatch",
         "part_number_out_of_range",
+        "session_chunked",
         "too_many_parts_in_flight",
         "unsupported_encoding",
     }

@@ -86,7 +86,9 @@ async def receive_chunk(
         loose = await service.stage(blocks)
         try:
             file, index = names.read(form.fields)
-            session, _ = await service.put_chunk(principal, file, index, loose, wait=wait)
+            session, _ = await service.put_chunk(
+                principal, file, index, loose, size=loose.size, wait=wait
+            )
         finally:
             await loose.discard()
         return file, session

@@ -84,7 +84,7 @@ def part_status(session: UploadSession) -> str:
     """Return the state in form D's words."""
     if session.state is not State.OPEN:
         return session.state.value.upper()
-    if session.has_all_chunks:
+    if session.chunks is not None and session.chunks.completes_itself:
         return "COMPLETING"
     return "IN_PROGRESS" if received_parts(session) else "INIT"
 

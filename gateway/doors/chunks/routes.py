@@ -80,18 +80,14 @@ class ChunksDoor(Door):
         """Render an error in the words of the form that the path belongs to."""
         if not (_has_posts(request) or _lies_under(request, form_d.PREFIXES)):
             return problem_response(error, request[REQUEST_ID])
-        document: answers.Detail = {
-            "detail": detail(error, sending=request.method in {hdrs.METH_POST, hdrs.METH_PUT})
-        }
+        status = status_of(error)
+        text = detail(error, sending=request.method in {hdrs.METH_POST, hdrs.METH_PUT})
         if _lies_under(request, form_d.PREFIXES):
-            return render.json_response(
-                {**document, **form_d.error_fields(error)}, status=status_of(error)
-            )
+            return render.json_response(form_d.error_document(error, text), status=status)
         if _lies_under(request, form_b.PREFIXES):
-            document["detail"] = form_b.own_names(document["detail"])
-        return render.json_response(
-            {**document, **form_b.missing_chunks(error)}, status=status_of(error)
-        )
+            return render.json_response(form_b.error_document(error, text), status=status)
+        document: answers.Detail = {"detail": text}
+        return render.json_response(document, status=status)
 
 
 def _has_posts(request: web.Request) -> bool:

@@ -83,7 +83,8 @@ async def test_a_chunk_is_answered_as_the_document_of_form_a_says(
         "total_chunks": 5,
     }
     name, (principal, file, index), options = service.calls[-1]
-    assert (name, principal.principal_id, index, options) == ("put_chunk", "local", 0, {"wait": 10})
+    assert (name, principal.principal_id, index) == ("put_chunk", "local", 0)
+    assert options == {"size": 16 if first else None, "wait": 10}
     assert (file.form, file.file_id, file.total_chunks) == ("a", FILE_ID, 5)
     assert (file.filename, file.completes_itself) == ("large_file.pdf", True)
     assert service.content == b"bytes of a chunk"
@@ -253,7 +254,11 @@ async def test_a_completion_that_is_too_early_names_what_is_missing(
     service.session = replace(in_chunks(0), size=5)
     assert await answer_to(gateway, "POST", f"{PARTS}/d-{'0' * 32}/complete") == (
         409,
-        {"detail": "Chunks are missing.", "code": "parts_missing", "missing_parts": "2-5"},
+        {
+            "detail": "Parts are missing: 2-5. Send them, then complete again.",
+            "code": "parts_missing",
+            "missing_parts": "2-5",
+        },
     )
 
 
@@ -497,9 +502,13 @@ async def test_form_d_shows_the_states_in_its_words(gateway: Serving, service: F
     for stored, word, missing in (
         ((), "INIT", "1-5"),
         ((0, 2), "IN_PROGRESS", "2,4-5"),
+        (range(5), "IN_PROGRESS", ""),
         (range(5), "COMPLETING", ""),
     ):
         service.session = in_chunks(*stored)
+        if word == "COMPLETING":
+            plan = ChunkPlan(5, size=1, completes_itself=True)
+            service.session = replace(service.session, chunks=plan)
         _, answer = await answer_to(gateway, "GET", small)
         assert (answer["status"], answer["missing_parts"]) == (word, missing)
         assert (answer["received_parts_count"], answer["total_parts"]) == (len(stored), 5)
