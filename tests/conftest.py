@@ -6,6 +6,7 @@ Tests that kill or pause a store take `seaweed`, or start their own.
 """
 
 import os
+import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator
 
@@ -16,6 +17,11 @@ from servers import S3Target, new_bucket, oracle_for
 from stack import Stack, running_stack
 
 from gateway.embedded import Seaweed, Valkey
+
+# Some two hundred processes are started, and each would compile the whole gateway again where the
+# environment forbids to keep what was compiled once.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
