@@ -44,7 +44,10 @@ class Appender:
 
     async def offset(self, session: UploadSession) -> int:
         """Return how many bytes are durable: where the next append begins."""
-        stand, _ = await self.tail.stand(session)
+        stand, left = await self.tail.stand(session)
+        # Whoever wrote the last part may have died before these were deleted, and nobody appends
+        # to a whole file again.
+        await self.tail.delete(session, [one for one in left if one.end <= stand.boundary])
         return stand.offset
 
     async def append(

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass, field
 
+from gateway.core.appender import Appender
 from gateway.core.assembler import Assembler, AssemblerOptions
 from gateway.core.budget import DEFAULT_BUDGET, MemoryBudget
 from gateway.core.chunk_store import ChunkStore
 from gateway.core.chunked import ChunkedUploads
+from gateway.core.claim import ClaimOptions
 from gateway.core.completer import Completer, CompleterOptions
 from gateway.core.content import TAKES_ALL, ContentPolicy
 from gateway.core.creation import Creator, CreatorOptions
@@ -19,6 +21,7 @@ from gateway.core.signer import Signer
 from gateway.core.space import StagingSpace
 from gateway.core.staging import Staging
 from gateway.core.sweeper import Sweeper, SweeperOptions
+from gateway.core.tail import Tail
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ class CoreOptions:
     sweeper: SweeperOptions
     completer: CompleterOptions = field(default_factory=CompleterOptions)
     relay: RelayOptions = field(default_factory=RelayOptions)
+    append: ClaimOptions = field(default_factory=ClaimOptions)
     assembler: AssemblerOptions = field(default_factory=AssemblerOptions)
     memory: int = DEFAULT_BUDGET
     staging_limit: int | None = None
@@ -153,6 +157,14 @@ def compose(ports: Ports, options: CoreOptions) -> Core:
         assembler=assembler,
         policy=options.policy,
     )
+    appender = Appender(
+        relay=relay,
+        tail=Tail(staging),
+        leases=ports.leases,
+        reconciler=reconciler,
+        budget=budget,
+        options=options.append,
+    )
     service = UploadService(
         storage=ports.storage,
         objects=ports.objects,
@@ -163,6 +175,7 @@ def compose(ports: Ports, options: CoreOptions) -> Core:
         signer=signer,
         relay=relay,
         chunked=chunked,
+        appender=appender,
         freezer=freezer,
         completer=completer,
         sweeper=sweeper,

@@ -1,6 +1,8 @@
 """The values everything speaks of. All are frozen, and validated where they are made.
 
 Sizes are bytes, times are aware UTC datetimes, checksums are base64 as S3 writes them.
+
+The module is longer than others: a session and all that it is made of are read together.
 """
 
 import re

@@ -1,8 +1,9 @@
 """The verbs: everything a door can ask for, and every rule about who may ask for it when.
 
 A method takes a principal first, changes nothing when it raises, and may be repeated. It does not
-promise that the store is reached: signing and status never talk to it. It is long because a verb
-that is not here would be a second place where rules are kept.
+promise that the store is reached: signing and status never talk to it.
+
+The module is longer than others: a verb that is not here would be a second place for rules.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from gateway.core.access import READ, WRITE, Principal, authorize
+from gateway.core.appender import Appender
 from gateway.core.checksums import Checksum
 from gateway.core.chunked import ChunkedUploads, chunked_id
 from gateway.core.completer import Completer
@@ -28,6 +30,7 @@ from gateway.core.lifecycle import (
     require_open,
     require_parts,
 )
+from gateway.core.loose import LooseChunk
 from gateway.core.model import (
     Acknowledged,
     ChunkedFile,
@@ -54,7 +57,6 @@ from gateway.core.ports import (
 from gateway.core.reconciler import Reconciled, Reconciler, lost_just_now, recorded
 from gateway.core.relay import PartRelay
 from gateway.core.signer import MAX_PARTS_A_CALL, Signer
-from gateway.core.staging import LooseChunk
 from gateway.core.sweeper import Sweeper
 from gateway.errors import (
     Conflict,
@@ -99,6 +101,7 @@ class UploadService:
         signer: Signer,
         relay: PartRelay,
         chunked: ChunkedUploads,
+        appender: Appender,
         freezer: Freezer,
         completer: Completer,
         sweeper: Sweeper,
@@ -114,6 +117,7 @@ class UploadService:
         self._signer = signer
         self._relay = relay
         self._chunked = chunked
+        self._appender = appender
         self._freezer = freezer
         self._completer = completer
         self._sweeper = sweeper
@@ -239,6 +243,40 @@ class UploadService:
             raise
         return await self._reconciler.load(session_id), part, outcome
 
+    async def append(
+        self,
+        principal: Principal,
+        session_id: str,
+        offset: int,
+        body: AsyncIterator[bytes],
+        *,
+        last: bool = False,
+    ) -> int:
+        """Append bytes at the offset that is durable, and return the new one.
+
+        See `Appender.append` for what it keeps and what it raises.
+        """
+        session = await self._load(principal, WRITE, session_id)
+        require_parts(session)
+        require_open(session)
+        try:
+            with recorded():
+                return await self._appender.append(session, offset, body, last=last)
+        except NoSuchUpload:
+            require_open(await self._freezer.close_or_adopt(session))
+            raise
+
+    async def offset(self, principal: Principal, session_id: str) -> int:
+        """Return how many bytes of a stream are durable: where the next append begins."""
+        session = await self._load(principal, READ, session_id)
+        require_parts(session)
+        if session.state is State.OPEN:
+            return await self._appender.offset(session)
+        if session.state in CLOSED:
+            require_open(session)
+        # Nothing was completed before all of it was durable.
+        return session.size or 0
+
     async def put_chunk(
         self,
         principal: Principal,
@@ -270,6 +308,18 @@ class UploadService:
             session = await self._reconciler.load(session_id)
             require_open(await self._freezer.close_or_adopt(session))
             raise
+
+    async def open_chunked(
+        self, principal: Principal, file: ChunkedFile, *, chunk_size: int, size: int
+    ) -> UploadSession:
+        """Make the session of a file whose plan is known before its first chunk, or find it again.
+
+        `size` is the file's, `chunk_size` that of two chunks or more; their length is then the
+        caller's to look after. Raises TooLarge `chunk_too_large`, `file_too_large`; UnsupportedType;
+        Conflict `file_id_taken`, `total_chunks_changed` for another file or plan under its id.
+        """
+        authorize(principal, WRITE)
+        return await self._chunked.open(principal, file, chunk_size=chunk_size, size=size)
 
     async def find_chunked(self, principal: Principal, form: str, file_id: str) -> UploadSession:
         """Return the session of a file in chunks, or raise SessionNotFound."""

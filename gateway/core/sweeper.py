@@ -163,6 +163,8 @@ class Sweeper:
         if session.chunks is not None:
             await self._assembler.clear(session)
             return await self._sessions.get(session.session_id)
+        # The tail of one that grew at its end.
+        await self._staging.clear(session.session_id)
         cleared = replace(
             session,
             storage_cleared=True,

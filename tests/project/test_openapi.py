@@ -23,6 +23,8 @@ from gateway.web.problems import PROBLEMS
 
 # Codes that no answer to a call carries, each with the reason.
 ELSEWHERE = {
+    "append_busy": "no call of this API appends",
+    "offset_mismatch": "no call of this API appends",
     "abort_incomplete": "an aborted session is cleared in the background",
     "conflict": "the name of a kind; each conflict has a name of its own",
     "forbidden": "the name of a kind",
