@@ -71,7 +71,7 @@ class Receiver:
         """Answer 200 again to what is about a session."""
         del self._about[about]
 
-    async def next(self, seconds: float = 20) -> Received:
+    async def next(self, seconds: float = 40) -> Received:
         """Wait for the next request that nobody has waited for."""
         async with asyncio.timeout(seconds):
             return await self._queue.get()

@@ -80,7 +80,7 @@ async def letter_of(upload: Upload, receiver: Receiver) -> Received:
 
 async def waiting(deployed: Deployment, kind: str, count: int) -> list[str]:
     """Wait until the queue of the webhook has so many members of a kind, and return them."""
-    async with redis.asyncio.from_url(deployed.valkey.url) as client, asyncio.timeout(20):
+    async with redis.asyncio.from_url(deployed.valkey.url) as client, asyncio.timeout(40):
         while True:
             keys = [key async for key in client.scan_iter(f"gw:{{queue:webhook-*}}:{kind}")]
             found = [one.decode() for key in keys for one in await client.zrange(key, 0, -1)]
