@@ -5,11 +5,13 @@ uses `s3`; its credentials come from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY an
 Tests that kill or pause a store take `seaweed`, or start their own.
 """
 
+import functools
 import os
 import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator
 
+import botocore.session
 import minio
 import pytest
 import pytest_asyncio
@@ -22,6 +24,9 @@ from gateway.embedded import Seaweed, Valkey
 # environment forbids to keep what was compiled once.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+# The SDK's description of S3 takes a tenth of a second to read, which a gateway does once and tests
+# would do for hundreds of clients.
+botocore.session.create_loader = functools.cache(botocore.session.create_loader)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
