@@ -4,6 +4,7 @@ import hashlib
 import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ class Older:
 
     async def call(self, method: str, path: str, **options: Any) -> Answer:
         """Return status and JSON, whatever they are."""
+        if isinstance(options.get("data"), bytes):
+            options["data"] = BytesIO(options["data"])
         async with self.http.request(method, self.url + path, **options) as answer:
             return answer.status, orjson.loads(await answer.read() or b"null")
 
