@@ -176,6 +176,7 @@ def compose(ports: Ports, options: CoreOptions) -> Core:
         relay=relay,
         chunked=chunked,
         appender=appender,
+        budget=budget,
         freezer=freezer,
         completer=completer,
         sweeper=sweeper,

@@ -26,6 +26,9 @@ from gateway.core.ports import Leases, PartOutcome, SessionStore, Storage
 from gateway.core.signer import needs_checksums
 from gateway.errors import Conflict, InvalidRequest, Unavailable
 
+RELAY_BYTES = 512 * 1024
+"""What one part on its way takes at most, in the buffers of two sockets."""
+
 
 @dataclass(frozen=True, slots=True)
 class RelayOptions:

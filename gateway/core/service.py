@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 
 from gateway.core.access import READ, WRITE, Principal, authorize
 from gateway.core.appender import Appender
+from gateway.core.budget import MemoryBudget
 from gateway.core.checksums import Checksum
 from gateway.core.chunked import ChunkedUploads, chunked_id
 from gateway.core.completer import Completer
@@ -55,7 +56,7 @@ from gateway.core.ports import (
     Storage,
 )
 from gateway.core.reconciler import Reconciled, Reconciler, lost_just_now, recorded
-from gateway.core.relay import PartRelay
+from gateway.core.relay import RELAY_BYTES, PartRelay
 from gateway.core.signer import MAX_PARTS_A_CALL, Signer
 from gateway.core.sweeper import Sweeper
 from gateway.errors import (
@@ -102,6 +103,7 @@ class UploadService:
         relay: PartRelay,
         chunked: ChunkedUploads,
         appender: Appender,
+        budget: MemoryBudget,
         freezer: Freezer,
         completer: Completer,
         sweeper: Sweeper,
@@ -118,6 +120,7 @@ class UploadService:
         self._relay = relay
         self._chunked = chunked
         self._appender = appender
+        self._budget = budget
         self._freezer = freezer
         self._completer = completer
         self._sweeper = sweeper
@@ -235,9 +238,11 @@ class UploadService:
         require_open(session)
         try:
             with recorded():
-                part, outcome = await self._relay.put(
-                    session, number, body, size=size, checksums=checksums, replace=replace
-                )
+                # Not inside the relay: whoever else uses that holds its memory already.
+                async with self._budget.taken(RELAY_BYTES):
+                    part, outcome = await self._relay.put(
+                        session, number, body, size=size, checksums=checksums, replace=replace
+                    )
         except NoSuchUpload:
             require_open(await self._freezer.close_or_adopt(session))
             raise
