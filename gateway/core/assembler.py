@@ -12,25 +12,23 @@ processes from the same work, and nothing but work depends on it (law 5).
 """
 
 import asyncio
-import base64
 import logging
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from hashlib import md5
 
 from gateway.core.budget import MemoryBudget
-from gateway.core.checksums import ALGORITHMS
 from gateway.core.chunk_store import Chunk, ChunkStore
 from gateway.core.chunking import ChunkLayout, gaps, has_bit, lay_out
 from gateway.core.completer import Completer
 from gateway.core.content import TAKES_ALL, ContentPolicy
-from gateway.core.digests import PartDigests, write_digests
+from gateway.core.digests import write_digests
 from gateway.core.freezer import Freezer
 from gateway.core.holding import held
 from gateway.core.lifecycle import CLOSED, SETTLED, UNSETTLED
-from gateway.core.model import Part, State, UploadSession
+from gateway.core.model import State, UploadSession
+from gateway.core.part_writer import PartWriter
 from gateway.core.ports import Clock, Leases, SessionStore, Sidecar, Sidecars, Storage
 from gateway.core.reconciler import Reconciler, recorded
 from gateway.core.recovery import CHUNKS_AT_A_TIME, ChunkRecovery, record_part
@@ -94,6 +92,7 @@ class Assembler:
         self._policy = policy
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._again: set[str] = set()
+        self._writer = PartWriter(storage, chunks, staging)
         self._slots = asyncio.Semaphore(self._options.at_once)
 
     def start(self, session_id: str) -> asyncio.Task[None]:
@@ -280,8 +279,8 @@ class Assembler:
     async def _assemble(self, session: UploadSession, layout: ChunkLayout, number: int) -> None:
         session_id = session.session_id
         indexes = layout.chunks_of(number)
-        digests = await self._digests(session, layout, number)
-        etag = await self._write(session, indexes, digests.part)
+        digests = await self._writer.digests(session, layout, number)
+        etag = await self._writer.write(session, indexes, digests.part)
         digests = replace(digests, part=replace(digests.part, etag=etag))
         try:
             await write_digests(self._staging, session_id, digests)
@@ -291,106 +290,7 @@ class Assembler:
                 await self._leave_nothing(session_id)
             raise
         await self._chunks.mark_assembled(session_id, number, digests.part.size)
-        await self._staging.delete_chunks(session_id, self._recorded(session_id, indexes))
-
-    async def _digests(
-        self, session: UploadSession, layout: ChunkLayout, number: int
-    ) -> PartDigests:
-        """Gather the digests of a part's chunks; the part has its checksum, and no ETag yet."""
-        algorithm = ALGORITHMS[session.checksum_algorithm]
-        indexes = layout.chunks_of(number)
-        raw = bytearray()
-        page: list[tuple[str, int]] = []
-        pages: list[tuple[str, int]] = []
-        last_size = 0
-        total = 0
-
-        def turn() -> None:
-            if algorithm.combinable and page:
-                pages.append((algorithm.combine(page), sum(size for _, size in page)))
-            page.clear()
-
-        async for chunk in self._recorded(session.session_id, indexes):
-            raw += base64.b64decode(chunk.checksum)
-            page.append((chunk.checksum, chunk.size))
-            last_size = chunk.size
-            total += chunk.size
-            if len(page) == CHUNKS_AT_A_TIME:
-                turn()
-        turn()
-        checksum = algorithm.combine(pages) if algorithm.combinable else None
-        if checksum is None:
-            # Such a checksum cannot be put together, and the store wants it before the bytes.
-            checksum = await self._hash(session, indexes)
-        part = Part(number, total, "", checksum, relayed=True)
-        return PartDigests(part, indexes.start, layout.size, last_size, bytes(raw))
-
-    async def _hash(self, session: UploadSession, indexes: range) -> str:
-        hasher = ALGORITHMS[session.checksum_algorithm].new()
-        async with aclosing(self._checked(session, indexes)) as blocks:
-            async for block in blocks:
-                hasher.update(block)
-        return hasher.value()
-
-    async def _write(self, session: UploadSession, indexes: range, part: Part) -> str:
-        """Stream the chunks into the part, and return its ETag."""
-        limits = self._storage.limits
-        # A store that checks nothing itself still tells by its ETag what it has got.
-        by_etag = (
-            limits.part_etag_is_md5 and session.checksum_algorithm not in limits.part_checksums
-        )
-        source = _Source(self._checked(session, indexes), hashed=by_etag)
-        try:
-            stored = await self._storage.put_part(
-                session.upload,
-                part.number,
-                source.blocks(),
-                size=part.size,
-                algorithm=session.checksum_algorithm,
-                checksum=part.checksum,
-            )
-        except Exception:
-            if source.failure is not None:
-                raise source.failure from None
-            raise
-        finally:
-            await source.close()
-        if stored.checksum not in {None, part.checksum} or (
-            by_etag and stored.etag != source.md5()
-        ):
-            raise Unavailable(
-                "The part was damaged on its way to the store.",
-                code="part_damaged",
-                hint="The gateway writes it again.",
-            )
-        return stored.etag
-
-    async def _checked(self, session: UploadSession, indexes: range) -> AsyncGenerator[bytes, None]:
-        """Yield the bytes of chunks, each compared with its recorded checksum at its end."""
-        algorithm = ALGORITHMS[session.checksum_algorithm]
-        hasher = algorithm.new()
-        left: int | None = None
-        chunks = self._recorded(session.session_id, indexes)
-        async with aclosing(self._staging.read(session.session_id, chunks)) as pieces:
-            async for chunk, data in pieces:
-                left = chunk.size if left is None else left
-                hasher.update(data)
-                left -= len(data)
-                if left == 0:
-                    if hasher.value() != chunk.checksum:
-                        raise StagedBytesLost(chunk.index)
-                    hasher, left = algorithm.new(), None
-                yield data
-
-    async def _recorded(self, session_id: str, indexes: range) -> AsyncGenerator[Chunk, None]:
-        """Yield the records of chunks in order, some at a time; one that is missing is lost."""
-        for start in range(0, len(indexes), CHUNKS_AT_A_TIME):
-            some = indexes[start : start + CHUNKS_AT_A_TIME]
-            found = await self._chunks.chunks_of(session_id, some)
-            for index in some:
-                if index not in found:
-                    raise StagedBytesLost(index)
-                yield found[index]
+        await self._staging.delete_chunks(session_id, self._writer.recorded(session_id, indexes))
 
     async def _find_lost(self, session: UploadSession, layout: ChunkLayout) -> None:
         """Let chunks be sent again whose part the store has lost."""
@@ -409,25 +309,11 @@ class Assembler:
         for start in range(0, len(indexes), CHUNKS_AT_A_TIME):
             some = indexes[start : start + CHUNKS_AT_A_TIME]
             known = await self._chunks.chunks_of(session.session_id, some)
-            lost = [chunk for chunk in known.values() if not await self._is_whole(session, chunk)]
+            lost = [
+                chunk for chunk in known.values() if not await self._writer.is_whole(session, chunk)
+            ]
             lost += [Chunk(index, 0, "") for index in some if index not in known]
             await self._chunks.forget_chunks(session.session_id, number, lost)
-
-    async def _is_whole(self, session: UploadSession, chunk: Chunk) -> bool:
-        if not chunk.token:
-            return False
-
-        async def one() -> AsyncIterator[Chunk]:
-            yield chunk
-
-        hasher = ALGORITHMS[session.checksum_algorithm].new()
-        try:
-            async with aclosing(self._staging.read(session.session_id, one())) as pieces:
-                async for _, data in pieces:
-                    hasher.update(data)
-        except StagedBytesLost:
-            return False
-        return hasher.value() == chunk.checksum
 
     async def _leave_nothing(self, session_id: str) -> None:
         """Delete what was written for a session that was closed in the meantime."""
@@ -467,35 +353,6 @@ class Assembler:
             and session.error is None
             and next(gaps(session.progress.assembled, layout.part_count), None) is None
         )
-
-
-class _Source:
-    """The body of a part: keeps what its bytes' source raised, which HTTP clients may not hand on."""
-
-    def __init__(self, source: AsyncGenerator[bytes, None], *, hashed: bool) -> None:
-        self.failure: BaseException | None = None
-        self._source = source
-        self._md5 = md5(usedforsecurity=False) if hashed else None
-
-    def md5(self) -> str:
-        return self._md5.hexdigest() if self._md5 else ""
-
-    async def blocks(self) -> AsyncGenerator[bytes, None]:
-        try:
-            async for block in self._source:
-                if self._md5 is not None:
-                    self._md5.update(block)
-                yield block
-        except (GeneratorExit, asyncio.CancelledError):
-            raise
-        except BaseException as error:
-            self.failure = error
-            raise ConnectionAbortedError from error
-
-    async def close(self) -> None:
-        # Where it is still running, the request that runs it was cancelled, and ends it.
-        with suppress(RuntimeError):
-            await self._source.aclose()
 
 
 def _ready(session: UploadSession, layout: ChunkLayout) -> Iterator[int]:

@@ -22,6 +22,7 @@ from gateway.core.content import TAKES_ALL, ContentPolicy
 from gateway.core.creation import Creator
 from gateway.core.digests import PartDigests, write_digests
 from gateway.core.lifecycle import CLOSED, UNSETTLED, require_open
+from gateway.core.loose import LooseChunk
 from gateway.core.model import (
     ChunkedFile,
     ChunkPlan,
@@ -34,7 +35,7 @@ from gateway.core.ports import Clock, ObjectStore, PartOutcome, SessionStore, St
 from gateway.core.reconciler import Reconciler, recorded
 from gateway.core.relay import PartRelay
 from gateway.core.signer import needs_checksums
-from gateway.core.staging import LooseChunk, Staging
+from gateway.core.staging import Staging
 from gateway.errors import (
     Conflict,
     GatewayError,
@@ -102,12 +103,21 @@ class ChunkedUploads:
     ) -> tuple[UploadSession, PartOutcome]:
         """Store a chunk; see `UploadService.put_chunk`."""
         file.check_index(index)
-        session = await self._begun(principal, file)
+        session = await self._begun(
+            principal,
+            file,
+            NewUpload(filename=file.filename, content_type=file.content_type),
+            ChunkPlan(file.total_chunks, completes_itself=file.completes_itself),
+        )
         _check_same_file(session, file)
         if session.state in CLOSED:
             require_open(session)
         session_id = session.session_id
         known = await self._known(session, index)
+        if known is None and session.state in UNSETTLED:
+            # Redis has lost its digest; once the file is complete, its bytes can be asked.
+            await asyncio.wait({self._assembler.start(session_id)}, timeout=wait)
+            session = await self._reconciler.load(session_id)
         if known is not None or session.state is not State.OPEN:
             outcome = await self._compare(session, index, known, body)
         else:
@@ -115,6 +125,28 @@ class ChunkedUploads:
                 outcome = await self._take(session, index, body, size)
         session = await self._assembler.learn(await self._reconciler.load(session_id))
         return await self._follow(session, index, wait), outcome
+
+    async def open(
+        self, principal: Principal, file: ChunkedFile, *, chunk_size: int, size: int
+    ) -> UploadSession:
+        """Make the session of a file before its first chunk; see `UploadService.open_chunked`."""
+        layout = self._assembler.lay_out(file.total_chunks, chunk_size)
+        plan = ChunkPlan(file.total_chunks, chunk_size, completes_itself=file.completes_itself)
+        session = await self._begun(
+            principal,
+            file,
+            NewUpload(
+                filename=file.filename,
+                size=size,
+                content_type=file.content_type,
+                part_size=layout.part_size,
+            ),
+            plan,
+        )
+        _check_same_file(session, file)
+        if session.layout != layout or session.size != size:
+            raise _id_taken()
+        return session
 
     async def stage(self, body: AsyncIterable[bytes]) -> LooseChunk:
         """Take in a body whose chunk is not known yet; see `UploadService.stage`."""
@@ -191,12 +223,13 @@ class ChunkedUploads:
             retry_after=1,
         )
 
-    async def _begun(self, principal: Principal, file: ChunkedFile) -> UploadSession:
+    async def _begun(
+        self, principal: Principal, file: ChunkedFile, new: NewUpload, plan: ChunkPlan
+    ) -> UploadSession:
         """Find the session of a file, or make it with the first chunk that comes."""
         session_id = chunked_id(principal, file.form, file.file_id)
         loop = asyncio.get_running_loop()
         end = loop.time() + _CREATION_PATIENCE
-        new = NewUpload(filename=file.filename, content_type=file.content_type)
         while True:
             try:
                 return await self._reconciler.load(session_id)
@@ -204,10 +237,7 @@ class ChunkedUploads:
                 pass
             try:
                 session, _ = await self._creator.create(
-                    principal,
-                    new,
-                    session_id=session_id,
-                    chunks=ChunkPlan(file.total_chunks, completes_itself=file.completes_itself),
+                    principal, new, session_id=session_id, chunks=plan
                 )
             except Conflict as error:
                 if error.code != "creation_in_flight" or loop.time() >= end:
@@ -417,11 +447,15 @@ def _check_same_file(session: UploadSession, file: ChunkedFile) -> None:
             details={"total_chunks": session.chunks.total if session.chunks else None},
         )
     if session.filename != file.filename:
-        raise Conflict(
-            "Another file was begun under this id.",
-            code="file_id_taken",
-            hint="Send the same file name with every chunk; another file needs another id.",
-        )
+        raise _id_taken()
+
+
+def _id_taken() -> Conflict:
+    return Conflict(
+        "Another file was begun under this id.",
+        code="file_id_taken",
+        hint="Send the same file name with every chunk; another file needs another id.",
+    )
 
 
 def _check_most(size: int, most: int) -> None:
