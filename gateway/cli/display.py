@@ -53,7 +53,7 @@ def describe(progress: Progress, speed: float) -> str:
             figures += f", {human_size(speed)}/s"
             if size is not None and size > done:
                 figures += f", {human_time((size - done) / speed)} left"
-        return figures
+        return f"{figures}, through the gateway" if progress.relayed else figures
     if progress.phase == "verifying" and progress.fraction is not None:
         return f"verifying, {progress.fraction:.0%}"
     if progress.phase == "done":

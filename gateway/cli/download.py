@@ -14,6 +14,7 @@ from gateway.cli.remote import (
     DEFAULT_SERVER,
     GiveUpAfter,
     Json,
+    Relay,
     Server,
     Token,
     human_size,
@@ -56,6 +57,7 @@ def download(
         int, typer.Option(min=1, max=MAX_PARALLEL, help="Pieces fetched at the same time.")
     ] = 4,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+    relay: Relay = "auto",
     give_up_after: GiveUpAfter = 300.0,
     json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
@@ -70,7 +72,9 @@ def download(
     """
     if output == STANDARD_STREAM and json:
         raise typer.BadParameter("--json prints to standard output; give the download a file.")
-    options = DownloadOptions(parallel=parallel, give_up_after=give_up_after, force=force)
+    options = DownloadOptions(
+        parallel=parallel, relay=relay, give_up_after=give_up_after, force=force
+    )
     work = _download(session_id, output, server, token, options, json=json, quiet=quiet)
     run(work, verbose=not quiet)
 
@@ -117,6 +121,8 @@ async def _to_stdout(downloader: Downloader, session_id: str) -> DownloadReceipt
 
 def _summary(receipt: DownloadReceipt) -> str:
     line = f"{receipt.path or STANDARD_STREAM}: {human_size(receipt.size)} in {human_time(receipt.seconds)}"
+    if receipt.bytes_relayed:
+        line += " through the gateway"
     if receipt.checksum is None:
         return f"{line}, of the right size (the session has no checksum to verify by)"
     return f"{line}, verified by {receipt.checksum.algorithm}: {receipt.checksum.value}"

@@ -16,6 +16,7 @@ import stamina.instrumentation
 import typer
 
 from gateway.cli.exits import Exit, exit_for
+from gateway.client import RelayChoice
 from gateway.errors import GatewayError
 
 DEFAULT_SERVER = "http://127.0.0.1:8000"
@@ -37,6 +38,13 @@ Token = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+Relay = Annotated[
+    RelayChoice,
+    typer.Option(
+        help="Whether the bytes go through the gateway: auto where the store cannot be reached "
+        "from here, always, never.",
+    ),
+]
 GiveUpAfter = Annotated[
     float,
     typer.Option(min=0, help="Seconds without any success after which to give up."),

@@ -19,6 +19,7 @@ from gateway.cli.remote import (
     DEFAULT_SERVER,
     GiveUpAfter,
     Json,
+    Relay,
     Server,
     Token,
     human_size,
@@ -89,6 +90,7 @@ def upload(
             min=1, metavar="BYTES", help="Size of the parts; the gateway's choice by default."
         ),
     ] = None,
+    relay: Relay = "auto",
     give_up_after: GiveUpAfter = 300.0,
     json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
@@ -101,7 +103,9 @@ def upload(
     or when reading fails, its session is aborted. A producer that dies looks like one that is
     done; --size or --checksum tell them apart.
     """
-    options = UploadOptions(parallel=parallel, part_size=part_size, give_up_after=give_up_after)
+    options = UploadOptions(
+        parallel=parallel, part_size=part_size, relay=relay, give_up_after=give_up_after
+    )
     if STANDARD_STREAM in files:
         _check_stream(files, name)
         work = [
@@ -228,7 +232,8 @@ def _summary(label: str, receipt: UploadReceipt) -> str:
     }.get(receipt.verified_by or "", "the store's checksum")
     line = (
         f"{label}: {human_size(receipt.size)} uploaded and verified by {how} in "
-        f"{human_time(receipt.seconds)} ({receipt.parts_sent} of {receipt.parts} parts sent)"
+        f"{human_time(receipt.seconds)} ({receipt.parts_sent} of {receipt.parts} parts sent"
+        f"{', through the gateway' if receipt.bytes_relayed else ''})"
     )
     if receipt.checksum is not None:
         line += f"\n  {receipt.checksum.algorithm}: {receipt.checksum.value}"
@@ -245,6 +250,8 @@ def _unfinished(uploader: Uploader, state: str | None, problem: dict[str, str]) 
         "parts": None,
         "parts_sent": uploader.sent.parts,
         "bytes_sent": uploader.sent.bytes,
+        "relayed": uploader.progress.relayed,
+        "bytes_relayed": uploader.sent.relayed_bytes,
         "seconds": None,
         "checksum": None,
         "object": None,

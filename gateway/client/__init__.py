@@ -21,6 +21,7 @@ from gateway.client.model import (
 from gateway.client.options import MAX_PARALLEL, DownloadOptions, UploadOptions
 from gateway.client.progress import Progress
 from gateway.client.receipts import DownloadReceipt, UploadReceipt
+from gateway.client.route import RelayChoice
 from gateway.client.transfer import Tally
 from gateway.client.uploader import Uploader
 from gateway.core.checksums import Checksum
@@ -40,6 +41,7 @@ __all__ = [
     "PartToAcknowledge",
     "PartToSign",
     "Progress",
+    "RelayChoice",
     "ServerEvent",
     "Session",
     "SignedPart",

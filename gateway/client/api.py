@@ -114,12 +114,17 @@ class GatewayClient:
         self._http: aiohttp.ClientSession | None = None
         self._troubled = False
 
-    async def __aenter__(self) -> Self:
+    @property
+    def headers(self) -> dict[str, str]:
+        """What every request to the gateway carries, the token among it."""
         headers = {"Accept": "application/json", "User-Agent": "multipart-gateway-client"}
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
+        return headers
+
+    async def __aenter__(self) -> Self:
         self._http = aiohttp.ClientSession(
-            headers=headers, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+            headers=self.headers, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
         )
         return self
 
@@ -175,7 +180,7 @@ class GatewayClient:
 
     async def get(self, session_id: str) -> Session:
         """Return the session as it stands now. Raises NotFound."""
-        return read_session((await self._call("GET", _upload(session_id))).data)
+        return read_session((await self._call("GET", upload_path(session_id))).data)
 
     async def find(
         self, *, fingerprint: str | None = None, states: Sequence[str] = (), page_size: int = 50
@@ -208,7 +213,7 @@ class GatewayClient:
         signed: list[SignedPart] = []
         for start in range(0, len(parts), SIGN_LIMIT):
             body = {"parts": parts[start : start + SIGN_LIMIT]}
-            data = (await self._call("POST", f"{_upload(session_id)}/parts/sign", body)).data
+            data = (await self._call("POST", f"{upload_path(session_id)}/parts/sign", body)).data
             signed += [read_signed_part(entry) for entry in _list(data, "parts")]
             self._take_time(data)
         return signed
@@ -221,14 +226,14 @@ class GatewayClient:
         """
         for start in range(0, len(parts), ACKNOWLEDGE_LIMIT):
             body = {"parts": parts[start : start + ACKNOWLEDGE_LIMIT]}
-            await self._call("POST", f"{_upload(session_id)}/parts", body)
+            await self._call("POST", f"{upload_path(session_id)}/parts", body)
 
     async def parts(self, session_id: str) -> dict[int, StoredPart]:
         """Return all parts that the store holds, by part number, with sizes in bytes."""
         found: dict[int, StoredPart] = {}
         query = {"limit": str(PARTS_PAGE)}
         for _ in range(_MAX_PAGES):
-            data = (await self._call("GET", f"{_upload(session_id)}/parts", query=query)).data
+            data = (await self._call("GET", f"{upload_path(session_id)}/parts", query=query)).data
             entries = _list(data, "parts")
             for start in range(0, len(entries), 1000):
                 for part in map(read_stored_part, entries[start : start + 1000]):
@@ -246,7 +251,9 @@ class GatewayClient:
         It is tried once, since it is only news, and forgotten by the gateway after a minute.
         """
         body = {"in_flight": {str(number): count for number, count in in_flight.items()}}
-        await self._attempt("POST", f"{_upload(session_id)}/progress", body, limit=_NEWS_TIMEOUT)
+        await self._attempt(
+            "POST", f"{upload_path(session_id)}/progress", body, limit=_NEWS_TIMEOUT
+        )
 
     async def complete(
         self,
@@ -273,7 +280,7 @@ class GatewayClient:
             body["checksum"] = {"algorithm": checksum.algorithm, "value": checksum.value}
         answer = await self._call(
             "POST",
-            f"{_upload(session_id)}/complete",
+            f"{upload_path(session_id)}/complete",
             body,
             query={"wait": f"{wait:g}"},
             limit=self._timeout + wait,
@@ -286,14 +293,14 @@ class GatewayClient:
 
         Raises Conflict (`session_completed`, `session_busy`) when it is completed, or about to be.
         """
-        await self._call("DELETE", _upload(session_id))
+        await self._call("DELETE", upload_path(session_id))
 
     async def content(self, session_id: str) -> Content:
         """Return where the completed object can be read, for some minutes.
 
         Raises Conflict (`not_completed`, `quarantined`) and Gone. `Downloader` does the rest.
         """
-        answer = await self._call("GET", f"{_upload(session_id)}/content")
+        answer = await self._call("GET", f"{upload_path(session_id)}/content")
         self._take_time(answer.data)
         return read_content(answer.data)
 
@@ -316,7 +323,7 @@ class GatewayClient:
         headers = {"Accept": "text/event-stream"}
         if last_event_id is not None:
             headers["Last-Event-ID"] = last_event_id
-        url = self._url(f"{_upload(session_id)}/events")
+        url = self._url(f"{upload_path(session_id)}/events")
         # The server pings every 15 seconds; three missed pings mean that it is gone.
         timeout = aiohttp.ClientTimeout(total=None, connect=10, sock_read=45)
         try:
@@ -426,6 +433,18 @@ class GatewayClient:
             raise error_from(status, answered, text)
         return _Answer(status, text, retry_after(answered))
 
+    async def reaches_store(self, session_id: str) -> bool:
+        """Tell whether the gateway reaches the store just now; one attempt, of a few seconds.
+
+        Listing an open session's parts makes it look into the store.
+        """
+        path = f"{upload_path(session_id)}/parts"
+        try:
+            await self._attempt("GET", path, query={"limit": "1"}, limit=_NEWS_TIMEOUT)
+        except GatewayError:
+            return False
+        return True
+
     def _open(self) -> aiohttp.ClientSession:
         if self._http is None:
             raise RuntimeError("Use GatewayClient as an async context manager.")
@@ -475,7 +494,8 @@ def _server_address(server: str) -> str:
     return str(url.with_query(None).with_fragment(None)).rstrip("/")
 
 
-def _upload(session_id: str) -> str:
+def upload_path(session_id: str) -> str:
+    """Return where a session is below the server's address. Raises NotFound for no session id."""
     # An id with slashes or dots in it would make another path of the URL.
     if not _SESSION_ID.fullmatch(session_id):
         raise SessionNotFound

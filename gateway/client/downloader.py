@@ -1,7 +1,8 @@
 """Downloads a completed upload, verified: a file gets its name only after its checksum is right.
 
 Ranges are fetched several at a time, each on the condition that the object is still the same one,
-and written in order. Memory is (parallel + 1) ranges of 8 MiB. Into a stream the same bytes go in
+and written in order. Memory is (parallel + 1) ranges of 8 MiB. Where only the gateway reaches the
+store (`route`), they come through it. Into a stream the same bytes go in
 the same order, but they are gone before they can be verified: the outcome says what they were.
 """
 
@@ -9,32 +10,41 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final, Self
-from unicodedata import category
 
 from gateway.client.api import GatewayClient
+from gateway.client.destination import destination
 from gateway.client.model import Content, ObjectReceipt, Session, unexpected_answer
 from gateway.client.options import DownloadOptions
 from gateway.client.patience import Patience, backoff
 from gateway.client.problems import NETWORK_ERRORS, reason
 from gateway.client.progress import Progress
 from gateway.client.receipts import DownloadReceipt
+from gateway.client.relay import RelayConnection, RelayRefused
+from gateway.client.route import Route
 from gateway.client.store import RANGE_IGNORED, Remedy, StoreConnection, StoreRefused
 from gateway.client.stream import in_thread
 from gateway.client.target import TargetFile, TargetStream, Writable
 from gateway.core.checksums import ALGORITHMS, Checksum
-from gateway.errors import Conflict, Corrupt, Forbidden, Gone, InvalidRequest, Unavailable
+from gateway.errors import (
+    Conflict,
+    Corrupt,
+    Forbidden,
+    GatewayError,
+    Gone,
+    InvalidRequest,
+    Unavailable,
+)
 
 RANGE: Final = 8 << 20
 """Bytes of one request: large enough for full speed, small enough to hold in memory."""
 
-_MAX_NAME: Final = 200
 _MAX_REFUSALS: Final = 4
 _PASSES: Final = 2
 
@@ -58,19 +68,19 @@ class Downloader:
         """
         began = time.monotonic()
         order = await _Order.read(self._client, session_id)
-        destination = _destination(None if path is None else Path(path), order.session.filename)
-        self.progress = order.progress(destination.name)
+        place = destination(None if path is None else Path(path), order.session.filename)
+        self.progress = order.progress(place.name)
         target = await asyncio.to_thread(
-            TargetFile.open, destination, session_id, order.names, force=self._options.force
+            TargetFile.open, place, session_id, order.names, force=self._options.force
         )
         try:
-            async with self._store() as store:
-                run = _Download(self._client, store, order, self._options, self.progress)
+            run = _Download(self._client, order, self._options, self.progress)
+            async with run.connected():
                 await run.fill(target)
             await asyncio.to_thread(target.publish, force=self._options.force)
         finally:
             await asyncio.to_thread(target.close)
-        return self._receipt(order, run, destination, began)
+        return self._receipt(order, run, place, began)
 
     async def download_to(self, session_id: str, writer: Writable) -> DownloadReceipt:
         """Write the upload's bytes, in order, to a file-like object in binary mode.
@@ -85,14 +95,10 @@ class Downloader:
         order = await _Order.read(self._client, session_id)
         self.progress = order.progress(order.session.filename)
         target = TargetStream(writer, order.names)
-        async with self._store() as store:
-            run = _Download(self._client, store, order, self._options, self.progress)
+        run = _Download(self._client, order, self._options, self.progress)
+        async with run.connected():
             await run.pass_on(target)
         return self._receipt(order, run, None, began)
-
-    def _store(self) -> StoreConnection:
-        options = self._options
-        return StoreConnection(options.parallel, stall_timeout=options.stall_timeout)
 
     def _receipt(
         self, order: "_Order", run: "_Download", path: Path | None, began: float
@@ -105,6 +111,8 @@ class Downloader:
             path=path,
             size=order.stored.size,
             bytes_received=run.received,
+            relayed=self.progress.relayed,
+            bytes_relayed=run.relayed,
             seconds=time.monotonic() - began,
             checksum=next(iter(order.expected.values()), None),
         )
@@ -141,20 +149,35 @@ class _Order:
         )
 
 
+@dataclass(slots=True)
+class _Troubles:
+    """What has befallen one range so far."""
+
+    failures: int = 0
+    refusals: int = 0
+
+
 class _Download:
     """One object on its way into one file."""
 
     def __init__(
         self,
         client: GatewayClient,
-        store: StoreConnection,
         order: _Order,
         options: DownloadOptions,
         progress: Progress,
     ) -> None:
         self.received = 0
+        self.relayed = 0
         self._client = client
-        self._store = store
+        stall, connect = options.stall_timeout, options.connect_timeout
+        self._store = StoreConnection(
+            options.parallel, stall_timeout=stall, connect_timeout=connect
+        )
+        self._relay = RelayConnection(
+            client, options.parallel, stall_timeout=stall, connect_timeout=connect
+        )
+        self._route = Route(options.relay, progress)
         self._order = order
         self._object = order.stored
         self._content = order.content
@@ -162,6 +185,12 @@ class _Download:
         self._patience = Patience(options.give_up_after)
         self._signing = asyncio.Lock()
         self._progress = progress
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        """Hold connections for as long as the block lasts."""
+        async with self._store, self._relay:
+            yield
 
     async def fill(self, target: TargetFile) -> None:
         """Write the object into the file, and verify it; what is wrong is fetched once more."""
@@ -235,39 +264,65 @@ class _Download:
 
     async def _fetch(self, start: int) -> bytes:
         stop = min(start + RANGE, self._object.size)
-        failures = refusals = 0
+        troubles = _Troubles()
         while True:
-            content = await self._fresh()
+            relayed = self._route.relayed
+            content = self._content if relayed else await self._fresh()
             try:
-                data = await self._fetch_once(content.url, start, stop)
+                data = await self._fetch_once(content.url, start, stop, relayed=relayed)
+            except RelayRefused as refused:
+                await self._after_relay_refusal(troubles, refused.error)
             except StoreRefused as refused:
-                if refused.status == HTTPStatus.PRECONDITION_FAILED:
-                    raise _changed() from None
-                if refused.code == RANGE_IGNORED:
-                    refusals += 1
-                    if refusals > _MAX_REFUSALS:
-                        raise _without_ranges() from None
-                elif refused.remedy is not Remedy.WAIT:
-                    refusals += 1
-                    if refused.remedy is Remedy.ASK_GATEWAY or refusals > _MAX_REFUSALS:
-                        raise _hopeless(refused) from None
-                    await self._sign_again(content)
-                failures += 1
-                await self._wait(failures, f"The store is unwell ({refused})", refused.retry_after)
+                self._route.store_answered()
+                await self._after_refusal(troubles, refused, content)
             except NETWORK_ERRORS as error:
-                failures += 1
-                await self._wait(failures, f"The store fails: {reason(error)}", None)
+                if not relayed and await self._route.avoids_store(content.url, self._relay_works):
+                    continue
+                side = "gateway" if relayed else "store"
+                await self._wait(troubles, f"The {side} fails: {reason(error)}", None)
             else:
                 self._patience.renew()
                 self._progress.trouble = ""
                 self.received += len(data)
+                if relayed:
+                    self.relayed += len(data)
+                else:
+                    self._route.store_answered()
                 # The bytes stay in flight for the display until they are written in order.
                 self._progress.in_flight.pop(start, None)
                 return data
 
-    async def _fetch_once(self, url: str, start: int, stop: int) -> bytes:
+    async def _after_refusal(
+        self, troubles: "_Troubles", refused: StoreRefused, content: Content
+    ) -> None:
+        if refused.status == HTTPStatus.PRECONDITION_FAILED:
+            raise _changed() from None
+        if refused.code == RANGE_IGNORED:
+            troubles.refusals += 1
+            if troubles.refusals > _MAX_REFUSALS:
+                raise _without_ranges() from None
+        elif refused.remedy is not Remedy.WAIT:
+            troubles.refusals += 1
+            if refused.remedy is Remedy.ASK_GATEWAY or troubles.refusals > _MAX_REFUSALS:
+                raise _hopeless(refused) from None
+            await self._sign_again(content)
+        await self._wait(troubles, f"The store is unwell ({refused})", refused.retry_after)
+
+    async def _after_relay_refusal(self, troubles: "_Troubles", error: GatewayError) -> None:
+        if not error.retryable:
+            raise error from None
+        await self._wait(
+            troubles, f"The gateway cannot relay now ({error.code})", error.retry_after
+        )
+
+    async def _fetch_once(self, url: str, start: int, stop: int, *, relayed: bool) -> bytes:
         buffer = bytearray()
-        async with self._store.get(url, start=start, stop=stop, etag=self._object.etag) as blocks:
+        session_id, etag = self._order.session.session_id, self._object.etag
+        async with (
+            self._relay.get(session_id, start=start, stop=stop, etag=etag)
+            if relayed
+            else self._store.get(url, start=start, stop=stop, etag=etag)
+        ) as blocks:
             async for block in blocks:
                 buffer += block
                 self._progress.in_flight[start] = len(buffer)
@@ -275,6 +330,9 @@ class _Download:
         if len(buffer) != stop - start:
             raise ConnectionResetError("The answer ended early.")
         return bytes(buffer)
+
+    async def _relay_works(self) -> bool:
+        return await self._relay.reaches_store(self._order.session.session_id, self._object.etag)
 
     async def _fresh(self) -> Content:
         content = self._content
@@ -289,7 +347,8 @@ class _Download:
             if self._content is old:
                 self._content = await self._client.content(self._order.session.session_id)
 
-    async def _wait(self, failures: int, what: str, asked: float | None) -> None:
+    async def _wait(self, troubles: "_Troubles", what: str, asked: float | None) -> None:
+        troubles.failures += 1
         if not self._progress.trouble:
             _log.warning("%s. Trying on until it works.", what)
         self._progress.trouble = what
@@ -297,9 +356,9 @@ class _Download:
             raise Unavailable(
                 f"{what}, for too long.",
                 code="unreachable",
-                hint="Start the download again when the store is back: it goes on where it was.",
+                hint="Start the download again when it is back: it goes on where it was.",
             )
-        await asyncio.sleep(max(backoff(failures), asked or 0.0))
+        await asyncio.sleep(max(backoff(troubles.failures), asked or 0.0))
 
 
 def _expected(session: Session, stored: ObjectReceipt) -> dict[str, Checksum]:
@@ -312,23 +371,6 @@ def _expected(session: Session, stored: ObjectReceipt) -> dict[str, Checksum]:
     if session.checksum is not None:
         found.setdefault(session.checksum.algorithm, session.checksum)
     return found
-
-
-def _destination(path: Path | None, filename: str) -> Path:
-    if path is None or path.is_dir():
-        return (path or Path()) / _safe_name(filename)
-    return path
-
-
-def _safe_name(filename: str) -> str:
-    """Return a name that stays in its folder, whatever the session says its file is called."""
-    last = filename.replace("\\", "/").rpartition("/")[2]
-    clean = "".join("_" if category(char) in {"Cc", "Cs", "Zl", "Zp"} else char for char in last)
-    # A hidden file could be the configuration of something.
-    clean = clean.lstrip(".") or "download"
-    while len(clean.encode()) > _MAX_NAME:
-        clean = clean[:-1]
-    return clean
 
 
 def _changed() -> Conflict:

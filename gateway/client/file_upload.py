@@ -192,6 +192,8 @@ class FileUpload:
             parts=digests.plan.last_number,
             parts_sent=self._tally.parts,
             bytes_sent=self._tally.bytes,
+            relayed=self._progress.relayed,
+            bytes_relayed=self._tally.relayed_bytes,
             seconds=time.monotonic() - self._began,
             checksum=checksums.get(session.checksum_algorithm) or checksums.get(CONTROL),
             object=session.raw.get("object"),

@@ -17,7 +17,8 @@ class Progress:
     `read_bytes` have come out of a stream. `settled_bytes` are safely where they belong, `moved_bytes` all that went over the network in
     this run, and `in_flight` is what of each part is on its way. `fraction` is how much of the
     object the gateway has read back while verifying, where it says so. `trouble` is what is being
-    waited for just now, in words, or empty.
+    waited for just now, in words, or empty. `relayed` is whether the bytes go through the gateway,
+    which is so from the moment when the store was found to be out of reach.
     """
 
     session_id: str = ""
@@ -30,6 +31,7 @@ class Progress:
     in_flight: dict[int, int] = field(default_factory=dict)
     fraction: float | None = None
     trouble: str = ""
+    relayed: bool = False
 
     @property
     def shown_bytes(self) -> int:

@@ -13,9 +13,10 @@ class UploadReceipt:
     """What came of an upload.
 
     `state` is completed, and `verified_by` says on whose word: `client_parts`, `client_file`,
-    `gateway` or `store`. `size` is in bytes; `parts_sent` and `bytes_sent` count what the store took in this
-    run, `seconds` its duration. `checksum` is that of the whole file as computed here, `object`
-    what the gateway says of the stored one, as it came.
+    `gateway` or `store`. `size` is in bytes; `parts_sent` and `bytes_sent` count what the store took
+    in this run, `bytes_relayed` those of them that went through the gateway; `relayed` is whether
+    the run ended that way. `seconds` is its duration, `checksum` that of the whole file as computed
+    here, `object` what the gateway says of the stored one, as it came.
     """
 
     session_id: str
@@ -25,6 +26,8 @@ class UploadReceipt:
     parts: int
     parts_sent: int
     bytes_sent: int
+    relayed: bool
+    bytes_relayed: int
     seconds: float
     checksum: Checksum | None
     object: Mapping[str, Any] | None
@@ -39,6 +42,8 @@ class UploadReceipt:
             "parts": self.parts,
             "parts_sent": self.parts_sent,
             "bytes_sent": self.bytes_sent,
+            "relayed": self.relayed,
+            "bytes_relayed": self.bytes_relayed,
             "seconds": round(self.seconds, 3),
             "checksum": _as_json(self.checksum),
             "object": self.object,
@@ -49,6 +54,7 @@ class UploadReceipt:
 class DownloadReceipt:
     """What came of a download; sizes are in bytes, and `bytes_received` counts this run's.
 
+    `bytes_relayed` of these came through the gateway; `relayed` is whether the last ones did.
     `path` is None where the bytes went into a stream. `checksum` is what they were verified by,
     None where the session has none to compare with: then only the size is known to be right.
     """
@@ -57,6 +63,8 @@ class DownloadReceipt:
     path: Path | None
     size: int
     bytes_received: int
+    relayed: bool
+    bytes_relayed: int
     seconds: float
     checksum: Checksum | None
 
@@ -67,6 +75,8 @@ class DownloadReceipt:
             "path": None if self.path is None else str(self.path),
             "size": self.size,
             "bytes_received": self.bytes_received,
+            "relayed": self.relayed,
+            "bytes_relayed": self.bytes_relayed,
             "seconds": round(self.seconds, 3),
             "checksum": _as_json(self.checksum),
         }

@@ -3,17 +3,19 @@
 What helps after a failure is decided by `store.Remedy`: waiting, another signature, reading the
 file again, or asking the gateway what became of the session. Only the part concerned is signed or
 sent again. Failures of the network and of a store that is unwell are borne as long as anything
-goes well now and then (`Patience`); refusals of one part have a bound of their own.
+goes well now and then (`Patience`); refusals of one part have a bound of their own. Where only the
+gateway reaches the store (`Route`), parts go through it, with the same checksums, and the gateway's
+refusals are answered in the same ways.
 """
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from datetime import timedelta
 from http import HTTPStatus
-from typing import Final
+from typing import Final, TypeVar
 
 from gateway.client.api import GatewayClient, PartToSign
 from gateway.client.body import PartBody
@@ -22,8 +24,11 @@ from gateway.client.model import CLOSED, OPEN, Session, SignedPart, unexpected_a
 from gateway.client.patience import Patience, backoff
 from gateway.client.problems import NETWORK_ERRORS, reason
 from gateway.client.progress import Progress
+from gateway.client.relay import RelayConnection, RelayRefused
+from gateway.client.route import Route
 from gateway.client.store import Remedy, StoreConnection, StoreRefused
 from gateway.client.supply import PartDigests, PartSource
+from gateway.core.checksums import Checksum
 from gateway.errors import (
     Conflict,
     Corrupt,
@@ -50,11 +55,15 @@ _MAX_BREAKS: Final = 100
 _SIGN_AGAIN_EVERY: Final = 3
 
 _log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 
 @dataclass(slots=True)
 class Job:
-    """One part to be sent, and what has befallen it so far."""
+    """One part to be sent, and what has befallen it so far.
+
+    `recorded` is true when the gateway, which has relayed it, knows that it is stored.
+    """
 
     number: int
     offset: int
@@ -63,6 +72,7 @@ class Job:
     replace: bool
     signed: SignedPart | None = None
     windowed: bool = True
+    recorded: bool = False
     failures: int = 0
     refusals: dict[Remedy, int] = field(default_factory=dict)
 
@@ -82,19 +92,25 @@ class Sender:
 
     client: GatewayClient
     store: StoreConnection
+    relay: RelayConnection
+    route: Route
     source: PartSource
     executor: Executor
     digests: PartDigests
     progress: Progress
     patience: Patience
     session_id: str
+    algorithm: str
 
     async def sign(self, jobs: Sequence[Job]) -> None:
         """Sign all these parts in one call, each with its checksum bound.
 
-        Where another client has recorded other bytes meanwhile, ours are to replace them. Raises
-        Conflict (`state` in its details) when the session takes no parts any more, and Gone.
+        Where another client has recorded other bytes meanwhile, ours are to replace them. What is
+        relayed needs no signature. Raises Conflict (`state` in its details) when the session takes
+        no parts any more, and Gone.
         """
+        if self.route.relayed:
+            return
         by_number = {job.number: job for job in jobs}
         sized = self.digests.plan.size is None
         for _ in range(_SIGN_ROUNDS):
@@ -120,29 +136,62 @@ class Sender:
     async def send(self, job: Job) -> str:
         """Send one part until the store has it, and return its ETag."""
         while True:
-            signed = job.signed
-            if signed is None or self.client.clock.now() + _MARGIN >= signed.expires_at:
+            if not self.route.relayed and self._lacks_signature(job):
                 await self.sign([job])
-                signed = job.signed
+            # Another part may have found out while this one was being signed.
+            relayed = self.route.relayed
             try:
-                if signed is None:
-                    raise unexpected_answer("no signed part")
-                etag = await self._put(job, signed)
+                etag = await (self._put_relayed(job) if relayed else self._put_direct(job))
+            except RelayRefused as refused:
+                await self._after_relay_refusal(job, refused.error)
             except StoreRefused as refused:
+                self.route.store_answered()
                 await self._after_refusal(job, refused)
             except NETWORK_ERRORS as error:
-                await self._after_failure(job, f"The store fails: {reason(error)}")
-                # A store that closes the connection at once may be refusing an expired URL.
-                if job.failures % _SIGN_AGAIN_EVERY == 0:
-                    job.signed = None
+                if relayed:
+                    await self._after_failure(job, f"The gateway fails: {reason(error)}")
+                else:
+                    await self._after_store_failure(job, error)
             else:
                 self.patience.renew()
                 if self.progress.trouble:
                     self.progress.trouble = ""
-                    _log.warning("The store takes parts again.")
+                    _log.warning("%s takes parts again.", "The gateway" if relayed else "The store")
                 return etag
 
-    async def _put(self, job: Job, signed: SignedPart) -> str:
+    def _lacks_signature(self, job: Job) -> bool:
+        return job.signed is None or self.client.clock.now() + _MARGIN >= job.signed.expires_at
+
+    async def _put_direct(self, job: Job) -> str:
+        if job.signed is None:
+            raise unexpected_answer("no signed part")
+        put, signed = self.store.put, job.signed
+        etag = await self._put(job, lambda body, on_block: put(signed, body, on_block))
+        self.route.store_answered()
+        return etag
+
+    async def _put_relayed(self, job: Job) -> str:
+        checksum = Checksum(self.algorithm, job.digest.checksum)
+        part = await self._put(
+            job,
+            lambda body, on_block: self.relay.put(
+                self.session_id,
+                job.number,
+                body,
+                on_block,
+                size=job.size,
+                checksum=checksum,
+                replace=job.replace,
+            ),
+        )
+        if part.checksum not in {None, checksum.value}:
+            raise unexpected_answer("another part than was sent")
+        job.recorded = True
+        return part.etag
+
+    async def _put(
+        self, job: Job, send: Callable[[PartBody | None, Callable[[int], None]], Awaitable[_T]]
+    ) -> _T:
         in_flight = self.progress.in_flight
         in_flight[job.number] = 0
 
@@ -162,7 +211,7 @@ class Sender:
             else None
         )
         try:
-            return await self.store.put(signed, body, on_block)
+            return await send(body, on_block)
         except NETWORK_ERRORS:
             if body is not None and body.error is not None:
                 raise body.error from None
@@ -174,6 +223,37 @@ class Sender:
             if body is not None:
                 body.close()
             in_flight.pop(job.number, None)
+
+    async def _after_store_failure(self, job: Job, error: BaseException) -> None:
+        url = job.signed.url if job.signed is not None else ""
+        if url and await self.route.avoids_store(url, self._gateway_reaches_store):
+            self.progress.trouble = ""
+            return
+        await self._after_failure(job, f"The store fails: {reason(error)}")
+        # A store that closes the connection at once may be refusing an expired URL.
+        if job.failures % _SIGN_AGAIN_EVERY == 0:
+            job.signed = None
+
+    async def _gateway_reaches_store(self) -> bool:
+        return await self.client.reaches_store(self.session_id)
+
+    async def _after_relay_refusal(self, job: Job, error: GatewayError) -> None:
+        if error.code == "part_conflict":
+            # Another client has recorded other bytes meanwhile: ours are to replace them.
+            job.replace = True
+            job.refused(Remedy.NONE)
+            if job.hopeless(Remedy.NONE):
+                raise part_conflict(job.number)
+        elif error.code == "digest_mismatch":
+            count = job.refused(Remedy.READ_AGAIN)
+            if job.hopeless(Remedy.READ_AGAIN):
+                raise _damaged(f"The gateway keeps refusing part {job.number} ({error.code}).")
+            await self.digests.check(job.number)
+            await asyncio.sleep(backoff(count))
+        elif error.retryable:
+            await self._after_failure(job, f"The gateway cannot relay now ({error.code})", error)
+        else:
+            raise error
 
     async def _after_refusal(self, job: Job, refused: StoreRefused) -> None:
         remedy = refused.remedy
@@ -195,14 +275,14 @@ class Sender:
             await asyncio.sleep(backoff(count))
 
     async def _after_failure(
-        self, job: Job, what: str, refused: StoreRefused | None = None
+        self, job: Job, what: str, refused: StoreRefused | GatewayError | None = None
     ) -> None:
         job.failures += 1
         if not self.progress.trouble:
             _log.warning("%s. Trying on until it works.", what)
         self.progress.trouble = what
         if self.patience.lost:
-            if refused is not None and refused.status == HTTPStatus.INSUFFICIENT_STORAGE:
+            if _is_full(refused):
                 raise StorageFull(
                     "The store has no room left.",
                     hint="Free some space, and start the upload again: it goes on where it was.",
@@ -210,7 +290,7 @@ class Sender:
             raise Unavailable(
                 f"{what}, for too long.",
                 code="unreachable",
-                hint="Start the upload again when the store is back: it goes on where it was.",
+                hint="Start the upload again when it is back: it goes on where it was.",
             )
         asked = refused.retry_after if refused is not None else None
         await asyncio.sleep(max(backoff(job.failures), asked or 0.0))
@@ -265,11 +345,7 @@ def _to_sign(job: Job, *, sized: bool) -> PartToSign:
 def _hopeless(number: int, refused: StoreRefused) -> GatewayError:
     what = f"The store keeps refusing part {number} ({refused})."
     if refused.remedy is Remedy.READ_AGAIN:
-        return Corrupt(
-            what,
-            code="damaged_on_the_way",
-            hint="Something between this machine and the store damages bytes; try another network.",
-        )
+        return _damaged(what)
     if refused.remedy is Remedy.SIGN_AGAIN:
         return Forbidden(
             what,
@@ -280,3 +356,17 @@ def _hopeless(number: int, refused: StoreRefused) -> GatewayError:
     return InvalidRequest(
         what, code="store_refused", hint="The store or a proxy before it does not take such parts."
     )
+
+
+def _damaged(what: str) -> Corrupt:
+    return Corrupt(
+        what,
+        code="damaged_on_the_way",
+        hint="Something between this machine and the store damages bytes; try another network.",
+    )
+
+
+def _is_full(refused: StoreRefused | GatewayError | None) -> bool:
+    if isinstance(refused, StoreRefused):
+        return refused.status == HTTPStatus.INSUFFICIENT_STORAGE
+    return isinstance(refused, StorageFull)

@@ -96,9 +96,10 @@ class Body(Protocol):
 class StoreConnection:
     """Connections to the store, `parallel` at most at once; an async context manager."""
 
-    def __init__(self, parallel: int, *, stall_timeout: float) -> None:
+    def __init__(self, parallel: int, *, stall_timeout: float, connect_timeout: float) -> None:
         self._parallel = parallel
         self._stall = stall_timeout
+        self._connect = connect_timeout
         self._http: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -106,7 +107,9 @@ class StoreConnection:
             connector=aiohttp.TCPConnector(limit=self._parallel),
             cookie_jar=aiohttp.DummyCookieJar(),
             # Only standing still is limited, by ourselves; a large part may take hours.
-            timeout=aiohttp.ClientTimeout(total=None, connect=30, sock_connect=15),
+            timeout=aiohttp.ClientTimeout(
+                total=None, connect=2 * self._connect, sock_connect=self._connect
+            ),
             skip_auto_headers=("Content-Type", "User-Agent", "Accept", "Accept-Encoding"),
             auto_decompress=False,
             trust_env=False,
@@ -127,8 +130,8 @@ class StoreConnection:
         and what a network raises (`problems.NETWORK_ERRORS`).
         """
         url = URL(signed.url, encoded=True)
-        async with asyncio.timeout(self._stall) as limit:
-            blocks = None if body is None else self._paced(body, limit, on_block)
+        async with stall_limit(self._stall) as limit:
+            blocks = None if body is None else paced(body, limit, self._stall, on_block)
             async with self._open().put(
                 url,
                 data=b"" if blocks is None else blocks,
@@ -155,42 +158,62 @@ class StoreConnection:
         address = URL(url, encoded=True)
         headers = {"Range": f"bytes={start}-{stop - 1}", "If-Match": f'"{etag}"'}
         async with (
-            asyncio.timeout(self._stall) as limit,
+            stall_limit(self._stall) as limit,
             self._open().get(
                 address, headers=headers, allow_redirects=False, **proxy_arguments(address)
             ) as response,
         ):
-            if not _is_range(response, start, stop):
-                raise _refusal(response, await response.content.read(_ERROR_BYTES))
-            if response.headers.get("ETag", etag).strip('"') != etag:
-                # What stands between may not know If-Match.
-                raise StoreRefused(HTTPStatus.PRECONDITION_FAILED, "", None)
-
-            async def blocks() -> AsyncIterator[bytes]:
-                left = stop - start
-                async for block in response.content.iter_any():
-                    left -= len(block)
-                    if left < 0:
-                        raise aiohttp.ClientPayloadError("More came than was asked for.")
-                    limit.reschedule(asyncio.get_running_loop().time() + self._stall)
-                    yield block
-
-            yield blocks()
-
-    async def _paced(
-        self, body: Body, limit: asyncio.Timeout, on_block: Callable[[int], None]
-    ) -> AsyncIterator[bytes]:
-        clock = asyncio.get_running_loop().time
-        async for block in body:
-            limit.reschedule(clock() + self._stall)
-            yield block
-            on_block(len(block))
-        limit.reschedule(clock() + self._stall * _RESPONSE_STALLS)
+            yield await read_range(response, limit, self._stall, start=start, stop=stop, etag=etag)
 
     def _open(self) -> aiohttp.ClientSession:
         if self._http is None:
             raise RuntimeError("Use StoreConnection as an async context manager.")
         return self._http
+
+
+def stall_limit(seconds: float) -> asyncio.Timeout:
+    """Return the time limit of one transfer, which `paced` and `read_range` put off."""
+    return asyncio.timeout(seconds)
+
+
+async def paced(
+    body: Body, limit: asyncio.Timeout, stall: float, on_block: Callable[[int], None]
+) -> AsyncIterator[bytes]:
+    """Yield the blocks of a part as the network takes them, putting off the limit each time."""
+    clock = asyncio.get_running_loop().time
+    async for block in body:
+        limit.reschedule(clock() + stall)
+        yield block
+        on_block(len(block))
+    limit.reschedule(clock() + stall * _RESPONSE_STALLS)
+
+
+async def read_range(
+    response: aiohttp.ClientResponse,
+    limit: asyncio.Timeout,
+    stall: float,
+    *,
+    start: int,
+    stop: int,
+    etag: str,
+) -> AsyncIterator[bytes]:
+    """Return the blocks of an answer to a range. Raises StoreRefused for any other answer."""
+    if not _is_range(response, start, stop):
+        raise _refusal(response, await response.content.read(_ERROR_BYTES))
+    if response.headers.get("ETag", etag).strip('"') != etag:
+        # What stands between may not know If-Match.
+        raise StoreRefused(HTTPStatus.PRECONDITION_FAILED, "", None)
+
+    async def blocks() -> AsyncIterator[bytes]:
+        left = stop - start
+        async for block in response.content.iter_any():
+            left -= len(block)
+            if left < 0:
+                raise aiohttp.ClientPayloadError("More came than was asked for.")
+            limit.reschedule(asyncio.get_running_loop().time() + stall)
+            yield block
+
+    return blocks()
 
 
 def _is_range(response: aiohttp.ClientResponse, start: int, stop: int) -> bool:

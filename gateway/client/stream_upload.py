@@ -156,6 +156,8 @@ class StreamUpload:
             parts=parts.count,
             parts_sent=bench.tally.parts,
             bytes_sent=bench.tally.bytes,
+            relayed=bench.progress.relayed,
+            bytes_relayed=bench.tally.relayed_bytes,
             seconds=time.monotonic() - self._began,
             checksum=checksums.get(session.checksum_algorithm) or checksums.get(CONTROL),
             object=session.raw.get("object"),

@@ -40,10 +40,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Tally:
-    """What was really sent: parts that the store took, and their bytes."""
+    """What was really sent: parts that the store took, and their bytes.
+
+    `relayed_bytes` are those of them that went through the gateway.
+    """
 
     parts: int = 0
     bytes: int = 0
+    relayed_bytes: int = 0
 
 
 class Transfer:
@@ -210,7 +214,11 @@ class Transfer:
             self.parts[job.number] = PartToAcknowledge(
                 part_number=job.number, etag=etag, checksum=job.digest.checksum
             )
-            self._to_be_acknowledged(job.number)
+            if job.recorded:
+                self._tally.relayed_bytes += job.size
+                self._recorded(job.number)
+            else:
+                self._to_be_acknowledged(job.number)
             record = PartRecord(etag, job.digest.checksum)
             async with self._journal_lock:
                 await asyncio.to_thread(self._journal.add, {job.number: record})
@@ -249,13 +257,18 @@ class Transfer:
                     raise
                 self._send_again(numbers)
                 continue
-            self._heard_at = asyncio.get_running_loop().time()
             for number in batch:
                 del self._unacknowledged[number]
-                # With its URL, a job takes more memory than all else that is known of a part.
-                self._jobs.pop(number, None)
-            self._sender.digests.settle(batch)
-            self._settle(batch)
+            self._recorded(*batch)
+
+    def _recorded(self, *numbers: int) -> None:
+        """Take note that the gateway knows these parts to be stored."""
+        self._heard_at = asyncio.get_running_loop().time()
+        for number in numbers:
+            # With its URL, a job takes more memory than all else that is known of a part.
+            self._jobs.pop(number, None)
+        self._sender.digests.settle(numbers)
+        self._settle(numbers)
 
     def _send_again(self, numbers: Iterable[int]) -> None:
         """Other bytes are recorded for these: send ours in their place, and say so when signing."""

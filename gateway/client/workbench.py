@@ -12,6 +12,8 @@ from gateway.client.model import Session
 from gateway.client.options import UploadOptions
 from gateway.client.patience import Patience
 from gateway.client.progress import Progress
+from gateway.client.relay import RelayConnection
+from gateway.client.route import Route
 from gateway.client.sender import Sender
 from gateway.client.store import StoreConnection
 from gateway.client.supply import PartDigests, PartSource
@@ -24,6 +26,8 @@ class Workbench:
 
     client: GatewayClient
     store: StoreConnection
+    relay: RelayConnection
+    route: Route
     readers: ThreadPoolExecutor
     options: UploadOptions
     progress: Progress
@@ -40,8 +44,20 @@ class Workbench:
         tally: Tally,
     ) -> AsyncIterator[Self]:
         """Open connections to the store, for as long as the block lasts."""
-        async with StoreConnection(options.parallel, stall_timeout=options.stall_timeout) as store:
-            yield cls(client, store, readers, options, progress, tally)
+        store = StoreConnection(
+            options.parallel,
+            stall_timeout=options.stall_timeout,
+            connect_timeout=options.connect_timeout,
+        )
+        relay = RelayConnection(
+            client,
+            options.parallel,
+            stall_timeout=options.stall_timeout,
+            connect_timeout=options.connect_timeout,
+        )
+        route = Route(options.relay, progress)
+        async with store, relay:
+            yield cls(client, store, relay, route, readers, options, progress, tally)
 
     def sender(
         self, session: Session, source: PartSource, digests: PartDigests, patience: Patience
@@ -50,12 +66,15 @@ class Workbench:
         return Sender(
             client=self.client,
             store=self.store,
+            relay=self.relay,
+            route=self.route,
             source=source,
             executor=self.readers,
             digests=digests,
             progress=self.progress,
             patience=patience,
             session_id=session.session_id,
+            algorithm=session.checksum_algorithm,
         )
 
     async def settled(self, session: Session, again: float) -> Session:

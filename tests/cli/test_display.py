@@ -36,6 +36,11 @@ def test_waiting_and_verifying_are_said() -> None:
     assert describe(Progress(phase="completing"), 0) == "completing"
 
 
+def test_bytes_that_go_through_the_gateway_are_said_to() -> None:
+    progress = Progress(size=MIB, phase="uploading", relayed=True)
+    assert describe(progress, MIB) == "0 B of 1.0 MiB, 1.0 MiB/s, 0:01 left, through the gateway"
+
+
 def test_a_stream_has_figures_without_a_whole() -> None:
     progress = Progress(size=None, phase="uploading", read_bytes=7 * MIB, settled_bytes=MIB)
     progress.in_flight[2] = 2 * MIB

@@ -6,9 +6,10 @@ on the n-th request of a kind; what it may do stands in `Fault`. Without faults 
 
 import asyncio
 import re
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -120,7 +121,8 @@ class Between:
             allow_redirects=False,
         ) as answer:
             headers = {k: v for k, v in answer.headers.items() if k.lower() not in _HOP}
-            number = request.query.get("partNumber")
+            relayed = re.search(r"/parts/(\d+)$", request.path)
+            number = relayed[1] if relayed else request.query.get("partNumber")
             body = await answer.read()
             if request.method == "PUT" and number and answer.status == web.HTTPOk.status_code:
                 stored[int(number)] += 1
@@ -138,13 +140,69 @@ class Between:
         runner = web.AppRunner(app, auto_decompress=False, access_log=None, shutdown_timeout=1)
         async with aiohttp.ClientSession(auto_decompress=False) as self._http:
             await runner.setup()
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            self._site = web.TCPSite(runner, "127.0.0.1", 0)
+            await self._site.start()
             host, port = runner.addresses[0][:2]
             self.url = f"http://{host}:{port}"
+            self._runner, self._port = runner, port
             try:
                 yield self
             finally:
                 await runner.cleanup()
+
+    async def close(self) -> None:
+        """Refuse connections from now on, and cut those that there are."""
+        await self._site.stop()
+        assert self._runner.server is not None
+        for connection in self._runner.server.connections:
+            if connection.transport is not None:
+                connection.transport.abort()
+
+    async def open(self) -> None:
+        """Take them again, at the same port."""
+        self._site = web.TCPSite(self._runner, "127.0.0.1", self._port, reuse_address=True)
+        await self._site.start()
+
+    @asynccontextmanager
+    async def closed(self) -> AsyncIterator[None]:
+        """Refuse connections for as long as the block lasts."""
+        await self.close()
+        try:
+            yield
+        finally:
+            await self.open()
+
+    @asynccontextmanager
+    async def silent(self) -> AsyncIterator[None]:
+        """Take connections for as long as the block lasts, and never answer on any."""
+        async with self.closed():
+            taken: list[asyncio.StreamWriter] = []
+            server = await asyncio.start_server(
+                lambda _, writer: taken.append(writer), "127.0.0.1", self._port
+            )
+            try:
+                yield
+            finally:
+                server.close()
+                for writer in taken:
+                    writer.transport.abort()
+                await server.wait_closed()
+
+    @asynccontextmanager
+    async def swallowing(self) -> AsyncIterator[None]:
+        """Let connections come to nothing for as long as the block lasts, as a black hole does."""
+        async with self.closed():
+            with socket.socket() as listening, ExitStack() as waiting:
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listening.bind(("127.0.0.1", self._port))
+                listening.listen(0)
+                # With the queue full, Linux drops whatever else knocks.
+                for _ in range(4):
+                    one = waiting.enter_context(socket.socket())
+                    one.settimeout(0)
+                    with suppress(BlockingIOError):
+                        one.connect(("127.0.0.1", self._port))
+                yield
 
 
 async def _flipped(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:

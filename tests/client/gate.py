@@ -116,16 +116,19 @@ def write_file(path: Path, size: int, seed: int = 1) -> bytes:
 
 @asynccontextmanager
 async def running_gate(
-    s3: S3Target, oracle: minio.Minio, redis_url: str, **changes: Any
+    s3: S3Target, oracle: minio.Minio, redis_url: str, *, between: bool = False, **changes: Any
 ) -> AsyncIterator[Gate]:
-    """Start all of it, and leave nothing behind; `changes` are settings."""
+    """Start all of it, and leave nothing behind; `changes` are settings.
+
+    With `between`, the proxy stands between the gateway and the store too.
+    """
     bucket = f"test-{uuid.uuid4().hex}"
     await asyncio.to_thread(oracle.make_bucket, bucket)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         upstream = "http://{}:{}".format(*listening.getsockname())
         async with Between(s3.endpoint).running() as store, Between(upstream).running() as api:
             settings = Settings(
-                s3_endpoint=s3.endpoint,
+                s3_endpoint=store.url if between else s3.endpoint,
                 s3_public_endpoint=store.url,
                 s3_region=s3.region,
                 s3_bucket=bucket,

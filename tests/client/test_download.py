@@ -14,7 +14,7 @@ from client.between import Fault, store_error
 from client.gate import PART, Gate, Uploading, write_file
 
 from gateway.client import Downloader, DownloadOptions
-from gateway.client.downloader import _safe_name
+from gateway.client.destination import safe_name
 from gateway.client.target import TargetFile
 from gateway.errors import (
     Conflict,
@@ -419,8 +419,8 @@ async def test_two_downloads_to_one_place_do_not_mix(
     ],
 )
 def test_a_session_cannot_name_a_file_elsewhere(name: str, expected: str) -> None:
-    assert _safe_name(name) == expected
-    assert os.sep not in _safe_name(name)
+    assert safe_name(name) == expected
+    assert os.sep not in safe_name(name)
 
 
 class TestIntoAStream:

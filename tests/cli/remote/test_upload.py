@@ -24,6 +24,8 @@ FIELDS = [
     "parts",
     "parts_sent",
     "bytes_sent",
+    "relayed",
+    "bytes_relayed",
     "seconds",
     "checksum",
     "object",
@@ -249,3 +251,36 @@ async def test_no_address_of_the_store_is_ever_printed(shell: Shell, tmp_path: P
     assert ended.code == 0
     assert "Signature" not in ended.out + ended.err
     assert shell.gate.store.url not in ended.out + ended.err
+
+
+class TestRelaying:
+    async def test_a_store_out_of_reach_is_gone_around_and_said_so(
+        self, shell: Shell, tmp_path: Path
+    ) -> None:
+        data = write_file(tmp_path / "file.bin", PART + 1)
+        async with shell.gate.store.closed():
+            ended = await shell.run("upload", *SMALL_PARTS, tmp_path / "file.bin")
+            (line,) = ended.err.splitlines()
+            assert "relaying through the gateway" in line
+            assert "2 of 2 parts sent, through the gateway" in ended.out
+            session_id = ended.out.split()[-1]
+            ended = await shell.run("download", session_id, "-o", tmp_path / "back", "--json")
+        assert ended.code == 0, ended.err
+        (receipt,) = ended.json
+        assert (receipt["relayed"], receipt["bytes_relayed"]) == (True, len(data))
+        assert (tmp_path / "back").read_bytes() == data
+
+    async def test_whether_to_relay_can_be_said(self, shell: Shell, tmp_path: Path) -> None:
+        write_file(tmp_path / "file.bin", 1000)
+        ended = await shell.run("upload", "--json", "--relay", "always", tmp_path / "file.bin")
+        (receipt,) = ended.json
+        assert (receipt["relayed"], receipt["bytes_relayed"]) == (True, 1000)
+        assert (receipt["verified_by"], shell.gate.store.seen) == ("client_parts", [])
+        again = ("--relay", "never", "--give-up-after", "0.2")
+        async with shell.gate.store.closed():
+            ended = await shell.run(
+                "upload", "--json", *again, "--name", "new", tmp_path / "file.bin"
+            )
+        (receipt,) = ended.json
+        assert (ended.code, receipt["relayed"]) == (6, False)
+        assert (await shell.run("upload", "--relay", "perhaps", tmp_path / "file.bin")).code == 2
