@@ -1,7 +1,8 @@
-"""The connection to one S3 store: aiobotocore for small calls, our own requests for large answers.
+"""The connection to one S3 store: aiobotocore for rare calls, our own requests for the others.
 
-aiobotocore parses XML on the event loop (86 ms for 1,000 parts), so ListParts and
-CompleteMultipartUpload go past it, signed by our own signer, and so do the bytes of objects.
+aiobotocore parses XML on the event loop (86 ms for 1,000 parts) and takes 2 ms of it for any call,
+so ListParts and CompleteMultipartUpload go past it, signed by our own signer, and so does whatever
+is asked of one object.
 Nothing is retried here: each call is sent once (law 3), and a decorator repeats what may be.
 """
 
@@ -116,7 +117,7 @@ class S3Client:
         return Credentials(frozen.access_key, frozen.secret_key, frozen.token, expires_at)
 
     async def call(self, operation: str, **parameters: Any) -> dict[str, Any]:
-        """Call one operation of the SDK by its method name, such as `head_object`, once."""
+        """Call one operation of the SDK by its method name, such as `head_bucket`, once."""
         if self._sdk is None:
             raise Internal("The client of the store is not open.")
         with translated(operation):
