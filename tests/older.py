@@ -141,7 +141,7 @@ def form_of(fields: Mapping[str, Any], chunk: bytes, file: str = "chunk") -> aio
     form = aiohttp.FormData()
     for name, value in fields.items():
         form.add_field(name, str(value))
-    form.add_field(file, chunk, filename="blob", content_type="application/octet-stream")
+    form.add_field(file, BytesIO(chunk), filename="blob", content_type="application/octet-stream")
     return form
 
 

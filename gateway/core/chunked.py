@@ -287,8 +287,10 @@ class ChunkedUploads:
             raise
         if outcome is PartOutcome.SAME:
             known = await self._chunks.chunks_of(session.session_id, [chunk.index])
-            # A call that was repeated within finds its own record.
-            if chunk.index in known and known[chunk.index].token != chunk.token:
+            if chunk.index in known and known[chunk.index].token == chunk.token:
+                # A call that was repeated within, or a recovery that found the pieces, was quicker.
+                return PartOutcome.STORED
+            if chunk.index in known:
                 await self._drop(session, chunk)
         return outcome
 

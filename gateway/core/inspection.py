@@ -1,9 +1,10 @@
-"""Looks at a stored object's first bytes, and asks the policy whether such a file is taken.
+"""Looks at a file's first bytes, and asks the policy whether such a file is taken.
 
-For bytes that went straight to the store, which nobody saw on the way. It decides nothing more:
-the completer moves the session.
+Bytes that pass through the gateway are looked at on the way; of those that went straight to the
+store the beginning is read back. It decides nothing more: the completer moves the session.
 """
 
+from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import aclosing
 
 from gateway.core.content import ContentPolicy
@@ -30,3 +31,34 @@ async def inspect(
             async for block in blocks:
                 head += block
     return policy.judge(session.filename, session.content_type, bytes(head), size=stored.size)
+
+
+async def judged(
+    policy: ContentPolicy,
+    filename: str,
+    content_type: str,
+    body: AsyncIterable[bytes],
+    *,
+    size: int | None,
+    whole: bool,
+) -> AsyncGenerator[bytes, None]:
+    """Yield the bytes of a file's beginning, none of them before the policy has taken it.
+
+    `size` is that of the whole file, where it is known; `whole` says that the body is all of it.
+    A body that ends before there is enough to judge by passes: the object is judged at the end.
+    Raises UnsupportedType `content_not_allowed`, and what the body raises.
+    """
+    head = bytearray()
+    taken = policy.first_bytes(filename, content_type) == 0
+    async for block in body:
+        if taken:
+            yield block
+            continue
+        head += block
+        taken = policy.check_first_bytes(filename, content_type, bytes(head), size=size) == 0
+        if taken:
+            yield bytes(head)
+    if not taken:
+        if whole:
+            policy.check_first_bytes(filename, content_type, bytes(head), size=len(head))
+        yield bytes(head)

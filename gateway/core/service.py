@@ -22,6 +22,7 @@ from gateway.core.content import TAKES_ALL, ContentPolicy
 from gateway.core.creation import Creator
 from gateway.core.freezer import Freezer, part_length
 from gateway.core.health import Check, check
+from gateway.core.inspection import judged
 from gateway.core.lifecycle import (
     CLOSED,
     SETTLED,
@@ -231,11 +232,21 @@ class UploadService:
     ) -> tuple[UploadSession, Part, PartOutcome]:
         """Relay a part to the store and record it; see `PartRelay.put` for what it raises.
 
+        A file whose first bytes are refused raises UnsupportedType `content_not_allowed`.
         The body is read only once it is this part's turn, and not at all where the head is refused.
         """
         session = await self._load(principal, WRITE, session_id)
         require_parts(session)
         require_open(session)
+        if number == 1 and self._policy.first_bytes(session.filename, session.content_type):
+            body = judged(
+                self._policy,
+                session.filename,
+                session.content_type,
+                body,
+                size=session.size,
+                whole=session.plan.part_count == 1,
+            )
         try:
             with recorded():
                 # Not inside the relay: whoever else uses that holds its memory already.
@@ -306,6 +317,15 @@ class UploadService:
         counted then.
         """
         authorize(principal, WRITE)
+        if index == 0 and self._policy.first_bytes(file.filename, file.content_type):
+            body = judged(
+                self._policy,
+                file.filename,
+                file.content_type,
+                body,
+                size=None,
+                whole=file.total_chunks == 1,
+            )
         try:
             return await self._chunked.put(principal, file, index, body, size=size, wait=wait)
         except NoSuchUpload:

@@ -249,7 +249,7 @@ _FORM_C: Final = (
         bytes_body="The bytes of the part, as many as the session's plan says.",
         curl=["--data-binary @part"],
         answers=[Answer(200, "Stored.", {JSON: answers.IndexedPart}, headers=("ETag",))],
-        errors=_SESSION | _OPEN | _PART | {"file_too_large", "storage_full"},
+        errors=_SESSION | _OPEN | _PART | {"content_not_allowed", "file_too_large", "storage_full"},
     ),
 )
 

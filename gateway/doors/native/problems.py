@@ -114,6 +114,7 @@ PUT_PART: Final = (
     | {
         "body_truncated",
         "checksum_required",
+        "content_not_allowed",
         "digest_mismatch",
         "file_too_large",
         "invalid_checksum",
