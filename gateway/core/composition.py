@@ -12,6 +12,7 @@ from gateway.core.completer import Completer, CompleterOptions
 from gateway.core.content import TAKES_ALL, ContentPolicy
 from gateway.core.creation import Creator, CreatorOptions
 from gateway.core.freezer import Freezer
+from gateway.core.leftovers import Leftovers
 from gateway.core.ports import Clock, Leases, ObjectStore, SessionStore, Sidecars, Storage
 from gateway.core.reconciler import Reconciler
 from gateway.core.recovery import ChunkRecovery
@@ -123,6 +124,8 @@ def compose(ports: Ports, options: CoreOptions) -> Core:
         completer=completer,
         assembler=assembler,
         staging=staging,
+        space=space,
+        leftovers=Leftovers(staging, ports.leases, reconciler),
         options=options.sweeper,
     )
     creator = Creator(

@@ -15,10 +15,19 @@ from gateway.core.budget import MemoryBudget
 from gateway.core.checksums import ALGORITHMS
 from gateway.core.chunk_store import Chunk
 from gateway.core.loose import LOOSE, LooseChunk, came_before, loose_prefix
-from gateway.core.pieces import PIECE_BYTES, Attempt, Piece, PieceName, folder_of, piece_keys
+from gateway.core.model import check_session_id
+from gateway.core.pieces import (
+    PIECE_BYTES,
+    PREFIX,
+    Attempt,
+    Piece,
+    PieceName,
+    folder_of,
+    piece_keys,
+)
 from gateway.core.ports import Clock, ObjectStore
 from gateway.core.space import StagingSpace
-from gateway.errors import GatewayError, InvalidRequest, NoSuchObject
+from gateway.errors import GatewayError, InvalidRequest, NoSuchObject, SessionNotFound
 
 READ_AHEAD: Final = 2 * PIECE_BYTES
 """Bytes that a reader of pieces holds at most."""
@@ -213,6 +222,18 @@ class Staging:
         """Delete loose chunks that were left lying."""
         limit = self._clock.now() - older_than
         await self._clear(LOOSE, lambda name: came_before(name, limit))
+
+    async def session_ids(self) -> AsyncGenerator[str, None]:
+        """Yield the sessions that have anything here."""
+        last = ""
+        items = self._objects.list(self._bucket, PREFIX)
+        async with aclosing(items):
+            async for item in items:
+                session_id = item.key.removeprefix(PREFIX).partition("/")[0]
+                if session_id != last:
+                    last = session_id
+                    with suppress(SessionNotFound):
+                        yield check_session_id(session_id)
 
     async def put_object(self, session_id: str, name: str, body: bytes) -> None:
         """Store a small object of the session's, beside its pieces."""

@@ -17,10 +17,12 @@ from gateway.core.assembler import Assembler
 from gateway.core.completer import Completer
 from gateway.core.freezer import Freezer
 from gateway.core.holding import held
+from gateway.core.leftovers import Leftovers
 from gateway.core.lifecycle import CLOSED, RECHECK_AFTER, UNSETTLED, Trigger, advance, is_over
 from gateway.core.model import MultipartUpload, State, UploadSession
 from gateway.core.ports import Clock, Leases, ObjectStore, SessionStore, Sidecar, Sidecars, Storage
 from gateway.core.reconciler import Reconciler
+from gateway.core.space import StagingSpace
 from gateway.core.staging import Staging
 from gateway.errors import Conflict, GatewayError, NoSuchUpload, SessionNotFound, Unavailable
 
@@ -69,6 +71,8 @@ class Sweeper:
         completer: Completer,
         assembler: Assembler,
         staging: Staging,
+        space: StagingSpace,
+        leftovers: Leftovers,
         options: SweeperOptions,
     ) -> None:
         self._storage = storage
@@ -82,18 +86,25 @@ class Sweeper:
         self._completer = completer
         self._assembler = assembler
         self._staging = staging
+        self._space = space
+        self._leftovers = leftovers
         self._options = options
 
     async def run(self) -> None:
         """Sweep until cancelled. A round that fails is logged, and the next one tries again."""
-        while True:
-            try:
-                await self.sweep()
-            except GatewayError as error:
-                log.warning("sweep failed: %s", error.code)
-            except Exception:
-                log.exception("sweep crashed")
-            await asyncio.sleep(self._options.interval)
+        leftovers = asyncio.create_task(self._leftovers.run())
+        try:
+            while True:
+                try:
+                    await self._space.refresh()
+                    await self.sweep()
+                except GatewayError as error:
+                    log.warning("sweep failed: %s", error.code)
+                except Exception:
+                    log.exception("sweep crashed")
+                await asyncio.sleep(self._options.interval)
+        finally:
+            leftovers.cancel()
 
     async def sweep(self) -> int:
         """Rebuild if Redis was emptied, then attend to what is due; return how many sessions.

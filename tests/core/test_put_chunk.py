@@ -28,11 +28,14 @@ from stack import Stack
 from gateway.core.access import Principal
 from gateway.core.checksums import ALGORITHMS, Checksum
 from gateway.core.composition import compose
-from gateway.core.loose import LOOSE
+from gateway.core.leftovers import Leftovers
+from gateway.core.loose import LOOSE, loose_prefix
 from gateway.core.model import Acknowledged, ChunkedFile, PartToSign, State, VerifiedBy
 from gateway.core.pieces import PIECE_BYTES
 from gateway.core.plan import MIB
 from gateway.core.ports import PartOutcome
+from gateway.core.reconciler import Reconciler
+from gateway.core.staging import Staging
 from gateway.errors import (
     Conflict,
     GatewayError,
@@ -489,6 +492,36 @@ async def test_a_redis_that_fell_back_in_time_is_told_by_storage(stack: Stack) -
     await stack.ports.chunks.forget_chunks(session.session_id, 1, [chunk])
     done = await stack.core.service.complete(ALICE, session.session_id, wait=30)
     assert await stack.read_object(done) == file.data
+
+
+async def test_staging_is_swept_of_what_nobody_needs(stack: Stack) -> None:
+    finished, open_file = small(), small()
+    done = await send_all(stack.core, finished)
+    await until_clear(stack, done.session_id)
+    going, _ = await send(stack.core, open_file, 0)
+    bucket, objects = stack.options.creator.bucket, stack.ports.objects
+    today = loose_prefix(stack.ports.clock.now(), "0" * 12)
+    yesterday = loose_prefix(stack.ports.clock.now() - timedelta(hours=25), "0" * 12)
+    unknown = "f" * 32
+    late = ["0000001-000000000000-000000"]
+    for key in (
+        f"{today}000000",
+        f"{yesterday}000000",
+        f".gateway/staging/{unknown}/{late[0]}",
+        # By a process that died before it found the session completed.
+        f".gateway/staging/{done.session_id}/{late[0]}",
+    ):
+        await objects.put(bucket, key, b"x", content_type="text/plain")
+    staging = Staging(objects, bucket, stack.core.budget, stack.core.space, stack.ports.clock)
+    reconciler = Reconciler(
+        stack.ports.storage, objects, stack.ports.sessions, stack.ports.sidecars
+    )
+    await Leftovers(staging, stack.ports.leases, reconciler).sweep()
+    assert await staged(stack, done.session_id) == []
+    assert len(await staged(stack, going.session_id)) == 1
+    assert await staged(stack, unknown) == late
+    left = [item.key async for item in objects.list(bucket, LOOSE)]
+    assert left == [f"{today}000000"]
 
 
 @pytest.mark.large
