@@ -48,7 +48,7 @@ class TestTokens:
     ) -> None:
         """A gateway of its own cannot forget its token, so a door before it does."""
         name = "expiring-token.bin"
-        content = write_file(files / name, 5 * PART)
+        content = write_file(files / name, 4 * PART)
         refused = Counter[str]()
         valid = "first-token"
 
@@ -170,7 +170,7 @@ async def test_two_uploads_at_once_share_the_line(
 ) -> None:
     first, second = files / "first.bin", files / "second.bin"
     contents = {
-        path: write_file(path, 6 * PART, seed=at) for at, path in enumerate((first, second))
+        path: write_file(path, 5 * PART + 1, seed=at) for at, path in enumerate((first, second))
     }
     tried: list[str] = []
     signed = set[str]()

@@ -103,7 +103,7 @@ async def test_a_store_that_fails_now_and_then_costs_only_the_parts_that_failed(
     elsewhere: HostPage, stored: Any, files: Path
 ) -> None:
     name = "shaky-elsewhere.bin"
-    content = write_file(files / name, 6 * PART)
+    content = write_file(files / name, 5 * PART + MIB)
     proxy = elsewhere.deployed.proxy
     proxy.forget()
     harm = [

@@ -11,7 +11,7 @@ async def test_offline_is_said_and_online_goes_on_by_itself(
     upload_page: UploadPage, stored: Any, files: Path
 ) -> None:
     name = "offline.bin"
-    content = write_file(files / name, 5 * PART)
+    content = write_file(files / name, 4 * PART)
     upload_page.deployed.proxy.hold_after(2)
     await upload_page.choose(files / name)
     await upload_page.until_stored(name, 2)
@@ -21,7 +21,7 @@ async def test_offline_is_said_and_online_goes_on_by_itself(
     upload_page.deployed.proxy.release()
     await upload_page.page.context.set_offline(False)
     await upload_page.until(name, "completed")
-    assert upload_page.put_parts == dict.fromkeys(range(1, 6), 1)
+    assert upload_page.put_parts == dict.fromkeys(range(1, 5), 1)
     assert await stored.content(await upload_page.session(name)) == content
 
 
@@ -29,7 +29,7 @@ async def test_a_gateway_that_is_killed_and_comes_back_is_waited_for(
     upload_page: UploadPage, stored: Any, files: Path
 ) -> None:
     name = "gateway-gone.bin"
-    content = write_file(files / name, 5 * PART)
+    content = write_file(files / name, 4 * PART)
     upload_page.deployed.proxy.hold_after(2)
     await upload_page.choose(files / name)
     await upload_page.until_stored(name, 2)
@@ -107,7 +107,7 @@ async def test_parts_that_fail_now_and_then_are_sent_again(
     upload_page: UploadPage, stored: Any, files: Path
 ) -> None:
     name = "shaky.bin"
-    content = write_file(files / name, 5 * PART)
+    content = write_file(files / name, 4 * PART)
     failing = [503, 500, 429]
 
     async def fail_some(route: Route) -> None:

@@ -186,7 +186,7 @@ async def test_an_upload_that_is_no_longer_there_says_so_and_can_start_again(
     upload_page: UploadPage, files: Path
 ) -> None:
     name = "aborted-elsewhere.bin"
-    write_file(files / name, 4 * PART)
+    write_file(files / name, 3 * PART)
     await upload_page.hold_after(1)
     await upload_page.choose(files / name)
     session = await upload_page.until_stored(name, 1)

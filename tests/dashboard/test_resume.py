@@ -7,7 +7,7 @@ from typing import Any
 from dashboard.upload_page import MIB, PART, UploadPage, write_file
 from playwright.async_api import expect
 
-PARTS = 5
+PARTS = 4
 
 
 async def interrupted(upload_page: UploadPage, path: Path, *, stored_parts: int) -> bytes:
@@ -45,9 +45,9 @@ async def test_after_a_reload_the_same_file_goes_on_with_the_missing_parts_only(
     upload_page: UploadPage, stored: Any, files: Path
 ) -> None:
     path = files / "reloaded.bin"
-    content = await interrupted(upload_page, path, stored_parts=3)
+    content = await interrupted(upload_page, path, stored_parts=2)
     row = upload_page.row(path.name)
-    await expect(row).to_contain_text("25.2 of 41.9 MB stored")
+    await expect(row).to_contain_text("16.8 of 33.6 MB stored")
     missing = await missing_parts(upload_page, path.name)
     assert len(missing) == 2
     session = await upload_page.session(path.name)
@@ -91,7 +91,7 @@ async def test_an_edit_that_the_fingerprint_misses_is_found_by_checksum(
     upload_page: UploadPage, stored: Any, files: Path
 ) -> None:
     path = files / "edited-unseen.bin"
-    await interrupted(upload_page, path, stored_parts=3)
+    await interrupted(upload_page, path, stored_parts=2)
     missing = await missing_parts(upload_page, path.name)
     first_stored = min(set(range(1, PARTS + 1)) - missing)
     session = await upload_page.session(path.name)
@@ -109,7 +109,7 @@ async def test_an_edited_file_is_another_file(
     upload_page: UploadPage, stored: Any, files: Path
 ) -> None:
     path = files / "edited.bin"
-    await interrupted(upload_page, path, stored_parts=3)
+    await interrupted(upload_page, path, stored_parts=2)
     session = await upload_page.session(path.name)
     edited = edit(path, 3 * MIB, keep_time=False)
     await upload_page.choose(path)
@@ -127,7 +127,7 @@ async def test_a_file_changed_while_it_is_sent_is_noticed_and_can_be_chosen_agai
     await upload_page.hold_after(1)
     await upload_page.choose(path)
     await upload_page.until_stored(path.name, 1)
-    edited = edit(path, 4 * PART + MIB, keep_time=False)
+    edited = edit(path, 3 * PART + MIB, keep_time=False)
     await upload_page.release()
     await upload_page.until(path.name, "failed")
     card = upload_page.card(path.name)
