@@ -201,6 +201,7 @@ def build_app(
     metrics = Metrics()
     ports = _ports(settings, store, redis, metrics)
     core = compose(ports, _core_options(settings))
+    _show_figures(core, metrics)
     doors = DoorTable([make(core.service, settings) for make in DOORS.values()])
     gate = Gate()
 
@@ -389,6 +390,32 @@ def _core_options(settings: Settings) -> CoreOptions:
             retention=timedelta(seconds=settings.retention),
         ),
         policy=ContentPolicy(settings.allowed_types, settings.max_file_size),
+        memory=settings.memory,
+        staging_limit=settings.staging_limit,
+    )
+
+
+def _show_figures(core: Core, metrics: Metrics) -> None:
+    budget, space = core.budget, core.space
+    metrics.show(
+        "gateway_memory_taken_bytes",
+        "Memory that buffers hold now.",
+        lambda: budget.figures.taken,
+    )
+    metrics.show(
+        "gateway_memory_peak_bytes",
+        "The most that buffers ever held.",
+        lambda: budget.figures.peak,
+    )
+    metrics.show(
+        "gateway_memory_waiting",
+        "How many wait for memory now.",
+        lambda: budget.figures.waiting,
+    )
+    metrics.show(
+        "gateway_staging_bytes",
+        "Bytes of all uploads that lie in staging, as this process last heard.",
+        lambda: space.figures.staged,
     )
 
 

@@ -295,6 +295,20 @@ class Settings(BaseSettings):
         "the store takes.",
     )
 
+    memory: Bytes = Field(
+        64 * 1024**2,
+        ge=8 * 1024**2,
+        le=1024**4,
+        description="Memory of one worker for the buffers of bytes that pass through it. Whoever "
+        "needs more than is left waits.",
+    )
+    staging_limit: Bytes = Field(
+        1024**4,
+        ge=1024**2,
+        description="Bytes of all uploads together that may lie in the store waiting to become "
+        "parts: chunks of older clients, mostly.",
+    )
+
     events_kept: int = Field(
         10_000,
         ge=100,

@@ -316,6 +316,10 @@ class Metrics:
         self._longest_lag.add(lag)
         self._longest_block.add(block)
 
+    def show(self, name: str, description: str, read: Callable[[], float]) -> None:
+        """Add a gauge whose value is asked for when somebody looks."""
+        Gauge(name, description, registry=self.registry).set_function(read)
+
     def exposition(self) -> bytes:
         """Return all figures in Prometheus' text format, of type `content_type`."""
         return generate_latest(self.registry)
