@@ -10,6 +10,7 @@ import os
 import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import botocore.session
 import minio
@@ -28,6 +29,9 @@ sys.dont_write_bytecode = False
 # would do for hundreds of clients.
 botocore.session.create_loader = functools.cache(botocore.session.create_loader)
 
+# Folders of tests that take long, in the order in which they begin.
+SLOW = ("e2e", "benchmarks", "dashboard", "faults", "cli", "embedded")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--s3", metavar="URL", help="test against this store, not an embedded one")
@@ -35,6 +39,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--chaos-seconds", type=float, default=12, help="how long the chaos run goes on"
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long, so that at the end only little is left, and nobody waits."""
+    places = {name: place for place, name in enumerate(SLOW)}
+    tests = Path(__file__).parent
+    items.sort(key=lambda item: places.get(item.path.relative_to(tests).parts[0], len(SLOW)))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
