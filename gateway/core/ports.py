@@ -282,7 +282,10 @@ class SessionStore(Protocol):
 
     @abstractmethod
     async def allow_replace(self, session_id: str, numbers: Sequence[int]) -> None:
-        """Let the next add_parts of these numbers replace other bytes, once."""
+        """Let the next add_parts of these numbers replace other bytes, once.
+
+        One that records a number anew uses it up, too.
+        """
 
     @abstractmethod
     async def may_replace(self, session_id: str, number: int) -> bool:

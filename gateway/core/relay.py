@@ -28,6 +28,7 @@ from gateway.errors import Conflict, InvalidRequest, Unavailable
 
 RELAY_BYTES = 512 * 1024
 """What one part on its way takes at most, in the buffers of two sockets."""
+_DAMAGED = "part_damaged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,21 +95,26 @@ class PartRelay:
                 hint=f"Send it in the header {ALGORITHMS[session.checksum_algorithm].header}.",
             )
         async with self._turn():
-            if replace:
-                await self._sessions.allow_replace(session.session_id, [number])
             incoming = Incoming(session, body, length, checksums)
             known = await self._stored(session, number)
-            if known is None:
+
+            async def is_free() -> bool:
+                stored = await self._stored(session, number)
+                return stored is None or (known is not None and stored.etag == known.etag)
+
+            if known is None or replace:
                 async with claimed(
                     self._leases,
                     f"{session.session_id}:part-{number}",
                     self._options.claim,
-                    is_free=lambda: self._is_free(session, number),
+                    is_free=is_free,
                     busy=_busy,
                 ) as claim:
                     known = await self._stored(session, number)
-                    if known is None:
-                        return await self._forward(session, number, incoming, claim)
+                    if known is None or replace:
+                        return await self._forward(
+                            session, number, incoming, claim, replace=replace
+                        )
             return await self._compare(session, known, incoming)
 
     async def _stored(self, session: UploadSession, number: int) -> Part | None:
@@ -118,16 +124,41 @@ class PartRelay:
             return None
         return known
 
-    async def _is_free(self, session: UploadSession, number: int) -> bool:
-        return await self._stored(session, number) is None
-
     async def _forward(
-        self, session: UploadSession, number: int, incoming: Incoming, claim: Claim
+        self,
+        session: UploadSession,
+        number: int,
+        incoming: Incoming,
+        claim: Claim,
+        *,
+        replace: bool,
     ) -> tuple[Part, PartOutcome]:
+        incoming.claim = claim
+        try:
+            stored = await self._send(session, number, incoming)
+        except Unavailable as error:
+            if error.code == _DAMAGED and not replace:
+                # The store may list it from now on: the bytes that come next take its place.
+                await self._sessions.allow_replace(session.session_id, [number])
+            raise
+        await claim.keep()
+        checksum = incoming.value(session.checksum_algorithm)
+        part = Part(number, incoming.length, stored.etag, checksum, relayed=not incoming.vouched)
+        try:
+            [outcome] = await self._sessions.add_parts(session.session_id, [part])
+        except Conflict as error:
+            if error.code != "part_conflict" or not replace:
+                raise
+            # Not before it is needed: whoever came in between could use up the permission.
+            await self._sessions.allow_replace(session.session_id, [number])
+            [outcome] = await self._sessions.add_parts(session.session_id, [part])
+        return part, outcome
+
+    async def _send(self, session: UploadSession, number: int, incoming: Incoming) -> Part:
+        """Stream the bytes into the store, and raise Unavailable where it holds others now."""
         by_etag = self._storage.limits.part_etag_is_md5 and not self._tells_checksums
         if by_etag:
             incoming.hash_also(MD5)
-        incoming.claim = claim
         if not incoming.length:
             # A store is sent no body at all then, and so would not ask for it.
             async for _ in incoming.blocks():
@@ -146,17 +177,12 @@ class PartRelay:
         if told != checksum or (
             by_etag and stored.checksum is None and stored.etag != incoming.md5()
         ):
-            # The store may list it from now on: the bytes that come next take its place.
-            await self._sessions.allow_replace(session.session_id, [number])
             raise Unavailable(
                 "The part was damaged on its way to the store.",
-                code="part_damaged",
+                code=_DAMAGED,
                 hint="Send the same part again.",
             )
-        await claim.keep()
-        part = Part(number, incoming.length, stored.etag, checksum, relayed=not incoming.vouched)
-        [outcome] = await self._sessions.add_parts(session.session_id, [part])
-        return part, outcome
+        return stored
 
     async def _compare(
         self, session: UploadSession, known: Part, incoming: Incoming

@@ -297,6 +297,16 @@ class SessionStoreSuite:
         progress = (await sessions.get(session.session_id)).progress
         assert (progress.received_bytes, progress.received_parts) == (8 * MIB + 5, 2)
 
+    async def test_a_part_recorded_anew_uses_the_permission_up(
+        self, sessions: SessionStore
+    ) -> None:
+        session = await sessions.add(new_session())
+        await sessions.allow_replace(session.session_id, [1, 2])
+        await sessions.add_parts(session.session_id, [part(1, "a", "w")])
+        with pytest.raises(Conflict):
+            await sessions.add_parts(session.session_id, [part(1, "b", "x")])
+        assert await sessions.may_replace(session.session_id, 2)
+
     async def test_refused_call_uses_up_no_permission(self, sessions: SessionStore) -> None:
         session = await sessions.add(new_session())
         await sessions.add_parts(session.session_id, [part(1), part(2)])

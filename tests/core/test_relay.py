@@ -15,10 +15,11 @@ from gateway.core.access import Principal
 from gateway.core.checksums import ALGORITHMS, Checksum
 from gateway.core.claim import ClaimOptions
 from gateway.core.composition import compose
-from gateway.core.model import NewUpload, Part, State, UploadSession, VerifiedBy
+from gateway.core.model import MultipartUpload, NewUpload, Part, State, UploadSession, VerifiedBy
 from gateway.core.ports import PartOutcome
 from gateway.core.relay import RelayOptions
 from gateway.errors import Conflict, InvalidRequest, Unavailable
+from gateway.storage.retrying import RetryingStorage
 
 ALICE = Principal("alice")
 SIZE = 5 * 1024 * 1024
@@ -121,6 +122,69 @@ async def test_row_25_other_bytes_are_a_conflict_and_the_stored_part_stays(stack
     await relay(stack, session, 2, LAST)
     session = await stack.core.service.complete(ALICE, session.session_id)
     assert await stack.read_object(session) == other + LAST
+
+
+@pytest.mark.parametrize("first", ["none", "same", "broken"])
+async def test_a_replacement_leaves_no_permission_behind(stack: Stack, first: str) -> None:
+    """Neither where there was nothing to replace, nor with the same bytes, nor half of them."""
+    session = await created(stack)
+    if first != "none":
+        await relay(stack, session, 2, LAST)
+    if first == "broken":
+        with pytest.raises(InvalidRequest):
+            await relay(stack, session, 2, LAST[:-1], size=len(LAST), replace=True)
+    else:
+        await relay(stack, session, 2, LAST, replace=True)
+    with pytest.raises(Conflict) as caught:
+        await relay(stack, session, 2, bytes(len(LAST)))
+    assert caught.value.code == "part_conflict"
+    await relay(stack, session, 1, DATA[:SIZE])
+    session = await stack.core.service.complete(ALICE, session.session_id)
+    assert await stack.read_object(session) == DATA
+
+
+class Damaging(RetryingStorage):
+    """Flips a bit of the first part that passes, as a bad cable would."""
+
+    damaged = False
+
+    async def put_part(
+        self,
+        upload: MultipartUpload,
+        number: int,
+        body: AsyncIterator[bytes],
+        *,
+        size: int,
+        algorithm: str,
+        checksum: str | None = None,
+    ) -> Part:
+        async def flipped() -> AsyncIterator[bytes]:
+            async for block in body:
+                yield block if self.damaged else bytes([block[0] ^ 1]) + block[1:]
+                self.damaged = True
+
+        return await super().put_part(
+            upload, number, flipped(), size=size, algorithm=algorithm, checksum=checksum
+        )
+
+
+@pytest.mark.parametrize("listed", [True, False])
+async def test_a_damaged_part_is_sent_again_and_then_stays(stack: Stack, *, listed: bool) -> None:
+    stack.reconnect(storage=Damaging(stack.ports.storage))
+    session = await created(stack)
+    with pytest.raises(Unavailable) as caught:
+        await relay(stack, session, 2, LAST)
+    assert caught.value.code == "part_damaged"
+    if listed:
+        await stack.core.service.parts(ALICE, session.session_id)
+    _, outcome = await relay(stack, session, 2, LAST)
+    assert outcome is PartOutcome.STORED
+    with pytest.raises(Conflict) as conflict:
+        await relay(stack, session, 2, bytes(len(LAST)))
+    assert conflict.value.code == "part_conflict"
+    await relay(stack, session, 1, DATA[:SIZE])
+    session = await stack.core.service.complete(ALICE, session.session_id)
+    assert await stack.read_object(session) == DATA
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,7 @@ class Model:
             checksums = {part.checksum, known.checksum} if known else set()
             if known is None:
                 outcomes.append(PartOutcome.STORED)
+                replaceable.discard(part.number)
             elif (len(checksums) == 1) if None not in checksums else part.etag == known.etag:
                 outcomes.append(PartOutcome.SAME)
                 part = replace(part, checksum=part.checksum or known.checksum)  # noqa: PLW2901 - what is kept of it.

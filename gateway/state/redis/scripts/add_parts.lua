@@ -9,7 +9,8 @@
 --
 -- A part is the same when its checksum is; where either side has none, when its ETag is. What
 -- comes last wins, but a checksum once known stays. Other bytes are a conflict, unless `replace`
--- has the number: then they take the part's place, and the permission is used up.
+-- has the number: then they take the part's place, and the permission is used up. A part that was
+-- not recorded uses it up, too: it must not be left for the bytes of somebody else.
 local session = redis.call('HMGET', KEYS[1], 'state', 'bytes', 'count', 'revision')
 if not session[1] then
   return {'missing'}
@@ -62,6 +63,7 @@ for index, part in ipairs(wanted) do
   local text = ARGV[index]
   if not before then
     outcomes[index] = '+'
+    used[number] = any_replace or nil
     bytes, count = bytes + part[2], count + 1
     fresh[#fresh + 1] = number
     recorded[number], changed[number] = part, text
