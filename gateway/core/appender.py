@@ -8,19 +8,20 @@ process, and were never acknowledged.
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from gateway.core.budget import Grant, MemoryBudget
 from gateway.core.claim import Claim, ClaimOptions, claimed
-from gateway.core.model import UploadSession
+from gateway.core.lifecycle import require_open
+from gateway.core.model import State, UploadSession
 from gateway.core.plan import MIB
 from gateway.core.ports import Leases
 from gateway.core.reconciler import Reconciler
 from gateway.core.relay import PartRelay
-from gateway.core.tail import Stand, Tail, offset_mismatch
-from gateway.errors import Conflict, GatewayError, InvalidRequest
+from gateway.core.tail import Segment, Stand, Tail, offset_mismatch
+from gateway.errors import Conflict, GatewayError, InvalidRequest, NoSuchUpload
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class Appender:
 
     async def offset(self, session: UploadSession) -> int:
         """Return how many bytes are durable: where the next append begins."""
-        stand, left = await self.tail.stand(session)
+        stand, left = await self._stand(session)
         # Whoever wrote the last part may have died before these were deleted, and nobody appends
         # to a whole file again.
         await self.tail.delete(session, [one for one in left if one.end <= stand.boundary])
@@ -79,19 +80,30 @@ class Appender:
             self.leases, f"{session_id}:append", self.options, is_free=is_free, busy=_busy
         ) as claim:
             session = await self.reconciler.load(session_id)
-            stand, left = await self.tail.stand(session)
+            require_open(session)
+            stand, left = await self._stand(session)
             if offset != stand.offset:
                 raise offset_mismatch(stand.offset)
             await self.tail.delete(session, left)
             writer = _Writer(self, session, stand, claim)
             try:
                 failure = await writer.take_all(body)
-                await writer.flush(last=last)
+                # What broke off has not come to its end.
+                await writer.flush(last=last and failure is None)
             finally:
                 writer.release()
             if failure is not None:
                 raise failure
             return writer.stand.offset
+
+    async def _stand(self, session: UploadSession) -> tuple[Stand, list[Segment]]:
+        stand, left = await self.tail.stand(session)
+        if any(segment.end > stand.offset for segment in left):
+            # Behind a gap: a Redis that fell back in time has forgotten a part, and the store not.
+            with suppress(NoSuchUpload):
+                await self.reconciler.reconcile(session)
+            return await self.tail.stand(await self.reconciler.load(session.session_id))
+        return stand, left
 
 
 class _Writer:
@@ -104,8 +116,12 @@ class _Writer:
         self._session = session
         self._claim = claim
         self._relay = appender.relay
+        self._reconciler = appender.reconciler
         self._tail = appender.tail
         self._budget = appender.budget
+        # Behind a part that is not full there is nothing.
+        has_ended = stand.boundary < stand.parts * session.part_size
+        self._end = stand.boundary if has_ended else session.size
         self._buffer: list[bytes] = []
         self._held = 0
         self._grants: list[Grant] = []
@@ -121,12 +137,12 @@ class _Writer:
             if not block:
                 return None
             self._claim.moved = True
-            size = self._session.size
-            if size is not None and self.stand.offset + self._held + len(block) > size:
+            end = self._end
+            if end is not None and self.stand.offset + self._held + len(block) > end:
                 return InvalidRequest(
                     "The bytes go beyond the end of the file.",
                     code="size_mismatch",
-                    hint=f"The file has {size} bytes.",
+                    hint=f"The file has {end} bytes.",
                 )
             await self._take(block)
 
@@ -202,6 +218,11 @@ class _Writer:
         await self._claim.keep()
         segment = await self._tail.write(self._session, self.stand.offset, self._buffer)
         self.release()
+        session = await self._reconciler.load(self._session.session_id)
+        if session.state is not State.OPEN:
+            # What came too late is in no file, and nobody would ever clear it.
+            await self._tail.delete(session, [segment])
+            require_open(session)
         self.stand = replace(self.stand, segments=(*self.stand.segments, segment))
 
     async def _bytes(self) -> AsyncGenerator[bytes, None]:

@@ -66,10 +66,10 @@ class Tail:
 
     async def stand(self, session: UploadSession) -> tuple[Stand, list[Segment]]:
         """Return what is durable, and the segments that lead nowhere (any more)."""
-        plan = session.plan
         parts = unbroken(session.progress.received)
-        whole = plan.part_count is not None and parts >= plan.part_count
-        boundary = (plan.size or 0) if whole else parts * session.part_size
+        # The last part may be smaller, also where nobody has said yet how large the file is.
+        size = session.progress.received_bytes if session.size is None else session.size
+        boundary = min(parts * session.part_size, size)
         found: list[Segment] = []
         async with aclosing(self._staging.names(session.session_id, _START)) as names:
             async for name in names:

@@ -15,7 +15,7 @@ from gateway.core.access import Principal
 from gateway.core.claim import ClaimOptions
 from gateway.core.composition import compose
 from gateway.core.model import NewUpload, State, UploadSession
-from gateway.errors import Conflict, GatewayError, InvalidRequest
+from gateway.errors import Conflict, GatewayError, Gone, InvalidRequest
 
 ALICE = Principal("alice")
 PART_SIZE = 5 * 1024 * 1024
@@ -203,4 +203,63 @@ async def test_what_a_part_holds_by_now_does_not_stay_in_the_tail(stack: Stack) 
     bucket = session.upload.bucket
     await stack.ports.objects.put(bucket, key, tail, content_type="text/plain")
     assert await offset_of(stack, session) == len(DATA)
+    await must_become(stack, session, DATA)
+
+
+@pytest.mark.parametrize("size", [None, len(DATA)])
+async def test_a_last_stream_that_breaks_off_does_not_end_the_file(
+    stack: Stack, size: int | None
+) -> None:
+    session = await created(stack, size=size)
+    with pytest.raises(InvalidRequest):
+        await append(stack, session, 0, DATA[:1000], last=True, failure=GONE)
+    assert await offset_of(stack, session) == 1000
+    assert await append(stack, session, 1000, DATA[1000:], last=True) == len(DATA)
+    await must_become(stack, session, DATA, size=len(DATA))
+
+
+@pytest.mark.parametrize("end", [0, 1000, PART_SIZE, PART_SIZE + 1000])
+async def test_a_stream_that_has_ended_is_as_long_as_it_was_then(stack: Stack, end: int) -> None:
+    """Also for whoever asks again, and nothing comes behind its end."""
+    session = await created(stack, size=None)
+    assert await append(stack, session, 0, DATA[:end], last=True) == end
+    assert await offset_of(stack, session) == end
+    assert await append(stack, session, end, b"", last=True) == end
+    if end % PART_SIZE or not end:
+        with pytest.raises(InvalidRequest) as caught:
+            await append(stack, session, end, b"more")
+        assert caught.value.code == "size_mismatch"
+    await stack.empty_redis()
+    assert await offset_of(stack, session) == end
+    await must_become(stack, session, DATA[:end], size=end)
+
+
+async def test_bytes_that_come_while_the_session_is_aborted_are_not_kept(stack: Stack) -> None:
+    session = await created(stack)
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield bytes(1000)
+        begun.set()
+        await go_on.wait()
+
+    held = asyncio.create_task(stack.core.service.append(ALICE, session.session_id, 0, slow()))
+    await begun.wait()
+    await stack.core.service.abort(ALICE, session.session_id)
+    go_on.set()
+    with pytest.raises(Gone):
+        await held
+    assert await staged(stack, session) == []
+
+
+async def test_row_10_a_part_that_redis_forgot_is_found_in_the_store(stack: Stack) -> None:
+    """What was confirmed behind it is not given up."""
+    session = await created(stack)
+    await append(stack, session, 0, DATA[: PART_SIZE + 1000])
+    sessions = stack.ports.sessions
+    known = (await sessions.parts(session.session_id)).parts
+    await sessions.heal_parts(session.session_id, found=(), lost=known)
+    assert await offset_of(stack, session) == PART_SIZE + 1000
+    await sessions.heal_parts(session.session_id, found=(), lost=known)
+    await append(stack, session, PART_SIZE + 1000, DATA[PART_SIZE + 1000 :])
     await must_become(stack, session, DATA)
