@@ -7,42 +7,36 @@ when the file is complete, and other bytes are a conflict. What becomes of chunk
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
-from contextlib import aclosing
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
 from gateway.core.access import Principal
 from gateway.core.assembler import Assembler
-from gateway.core.checksums import ALGORITHMS, Checksum
-from gateway.core.chunk_store import Chunk, ChunkStore
+from gateway.core.checksums import Checksum
+from gateway.core.chunk_intake import ChunkIntake, check_most
+from gateway.core.chunk_store import ChunkStore
 from gateway.core.chunking import has_all, has_bit
 from gateway.core.content import TAKES_ALL, ContentPolicy
 from gateway.core.creation import Creator
-from gateway.core.digests import PartDigests, write_digests
 from gateway.core.lifecycle import CLOSED, UNSETTLED, require_open
 from gateway.core.loose import LooseChunk
 from gateway.core.model import (
     ChunkedFile,
     ChunkPlan,
     NewUpload,
-    Part,
     State,
     UploadSession,
 )
 from gateway.core.ports import Clock, ObjectStore, PartOutcome, SessionStore, Storage
 from gateway.core.reconciler import Reconciler, recorded
 from gateway.core.relay import PartRelay
-from gateway.core.signer import needs_checksums
 from gateway.core.staging import Staging
 from gateway.errors import (
     Conflict,
-    GatewayError,
     InvalidRequest,
     SessionNotFound,
-    TooLarge,
-    Unavailable,
 )
 
 # A sweeper looks after what was to be assembled when this process dies.
@@ -51,14 +45,6 @@ _ATTEND_AFTER: Final = timedelta(seconds=30)
 _CREATION_PATIENCE: Final = 10.0
 _CREATION_PAUSE: Final = 0.05
 _TRIES: Final = 5
-
-
-@dataclass(slots=True)
-class _Bytes:
-    """A body that is read without being kept: its size and checksum."""
-
-    size: int
-    checksum: str
 
 
 class ChunkedUploads:
@@ -80,14 +66,12 @@ class ChunkedUploads:
         policy: ContentPolicy = TAKES_ALL,
     ) -> None:
         self._storage = storage
-        self._objects = objects
         self._sessions = sessions
-        self._chunks = chunks
         self._staging = staging
+        self._intake = ChunkIntake(storage, objects, chunks, staging, relay, policy)
         self._clock = clock
         self._reconciler = reconciler
         self._creator = creator
-        self._relay = relay
         self._assembler = assembler
         self._policy = policy
 
@@ -113,16 +97,16 @@ class ChunkedUploads:
         if session.state in CLOSED:
             require_open(session)
         session_id = session.session_id
-        known = await self._known(session, index)
+        known = await self._intake.known(session, index)
         if known is None and session.state in UNSETTLED:
             # Redis has lost its digest; once the file is complete, its bytes can be asked.
             await asyncio.wait({self._assembler.start(session_id)}, timeout=wait)
             session = await self._reconciler.load(session_id)
         if known is not None or session.state is not State.OPEN:
-            outcome = await self._compare(session, index, known, body)
+            outcome = await self._intake.compare(session, index, known, body)
         else:
             with recorded():
-                outcome = await self._take(session, index, body, size)
+                outcome = await self._intake.take(session, index, body, size)
         session = await self._assembler.learn(await self._reconciler.load(session_id))
         return await self._follow(session, index, wait), outcome
 
@@ -151,7 +135,7 @@ class ChunkedUploads:
     async def stage(self, body: AsyncIterable[bytes]) -> LooseChunk:
         """Take in a body whose chunk is not known yet; see `UploadService.stage`."""
         most = self._policy.within(self._storage.limits.parts).max_part_size
-        return await self._staging.stage_loose(body, lambda size: _check_most(size, most))
+        return await self._staging.stage_loose(body, lambda size: check_most(size, most))
 
     async def complete(
         self, session: UploadSession, size: int | None, checksum: Checksum | None, wait: float
@@ -246,157 +230,6 @@ class ChunkedUploads:
             else:
                 return session
 
-    async def _known(self, session: UploadSession, index: int) -> Chunk | None:
-        if session.state is State.OPEN and not has_bit(session.progress.chunks, index):
-            return None
-        return (await self._chunks.chunks_of(session.session_id, [index])).get(index)
-
-    async def _take(
-        self, session: UploadSession, index: int, body: AsyncIterable[bytes], size: int | None
-    ) -> PartOutcome:
-        """Store a chunk that is not known yet, and record it."""
-        plan, layout = session.chunks, session.layout
-        if plan is None:
-            raise ValueError("The session has no chunks.")
-        is_last = index == plan.total - 1
-        if size is not None:
-            self._check_size(session, size, is_last=is_last, whole=True)
-        straight = layout is not None and layout.per_part == 1 and not needs_checksums(session)
-        if straight and size is not None:
-            return await self._take_straight(session, plan.total, index, body, size)
-        chunk = await self._staging.store(
-            session.session_id,
-            index,
-            body,
-            algorithm=session.checksum_algorithm,
-            on_size=lambda grown: self._check_size(session, grown, is_last=is_last, whole=False),
-            size=size,
-        )
-        return await self._record(session, chunk, plan.total)
-
-    async def _record(self, session: UploadSession, chunk: Chunk, total: int) -> PartOutcome:
-        """Record a staged chunk; one that does not count is deleted again."""
-        try:
-            self._check_size(session, chunk.size, is_last=chunk.index == total - 1, whole=True)
-            outcome = await self._chunks.add_chunk(session.session_id, chunk, total=total)
-        except Unavailable:
-            # It may be recorded: then its pieces are needed.
-            raise
-        except GatewayError:
-            await self._drop(session, chunk)
-            raise
-        if outcome is PartOutcome.SAME:
-            known = await self._chunks.chunks_of(session.session_id, [chunk.index])
-            if chunk.index in known and known[chunk.index].token == chunk.token:
-                # A call that was repeated within, or a recovery that found the pieces, was quicker.
-                return PartOutcome.STORED
-            if chunk.index in known:
-                await self._drop(session, chunk)
-        return outcome
-
-    async def _drop(self, session: UploadSession, chunk: Chunk) -> None:
-        async def one() -> AsyncIterator[Chunk]:
-            yield chunk
-
-        try:
-            await self._staging.delete_chunks(session.session_id, one())
-        except GatewayError:
-            # It goes with the session.
-            return
-
-    async def _take_straight(
-        self,
-        session: UploadSession,
-        total: int,
-        index: int,
-        body: AsyncIterable[bytes],
-        size: int,
-    ) -> PartOutcome:
-        """Stream a chunk that is a part by itself into the store."""
-        try:
-            part, _ = await self._relay.put(session, index + 1, _iterated(body), size=size)
-        except (Conflict, InvalidRequest) as error:
-            raise _of_chunk(error, index) from error
-        checksum = part.checksum
-        if checksum is None:
-            raise Unavailable("The part has no checksum.", code="part_damaged")
-        digest = ALGORITHMS[session.checksum_algorithm].decode(checksum)
-        layout_size = session.chunks.size if session.chunks and session.chunks.size else size
-        kept = Part(part.number, part.size, part.etag, checksum, relayed=True)
-        await write_digests(
-            self._staging,
-            session.session_id,
-            PartDigests(kept, index, layout_size, part.size, digest),
-        )
-        return await self._chunks.add_chunk(
-            session.session_id, Chunk(index, part.size, checksum), total=total
-        )
-
-    def _check_size(self, session: UploadSession, size: int, *, is_last: bool, whole: bool) -> None:
-        """Raise where a chunk of this size, or one that has grown to it, can be none of the file."""
-        plan = session.chunks
-        if plan is None:
-            return
-        known = plan.size or session.progress.chunk_size
-        if known is None or plan.total == 1:
-            # The first one decides, within what the store takes.
-            if whole and size and (plan.total == 1 or not is_last):
-                self._assembler.lay_out(plan.total, size)
-            limits = self._policy.within(self._storage.limits.parts)
-            _check_most(size, min(limits.max_part_size, limits.max_size))
-            return
-        if size > known or (whole and size and not is_last and size != known):
-            raise InvalidRequest(
-                f"The chunk has {'' if whole else 'at least '}{size} bytes, and chunks of this "
-                f"file have {known}.",
-                code="chunk_size_mismatch",
-                hint="All chunks have one size, but the last, which may be smaller.",
-                details={"expected": known},
-            )
-
-    async def _compare(
-        self,
-        session: UploadSession,
-        index: int,
-        known: Chunk | None,
-        body: AsyncIterable[bytes],
-    ) -> PartOutcome:
-        """Read a chunk without storing it, and see whether it is the one that came before."""
-        most = known.size if known else self._chunk_length(session, index)
-        sent = await _read(body, session.checksum_algorithm, most, index)
-        if known is None:
-            checksum = await self._checksum_of_stored(session, index, most)
-        else:
-            checksum = known.checksum
-        if (sent.size, sent.checksum) != (most, checksum):
-            raise _conflict(index)
-        return PartOutcome.SAME
-
-    def _chunk_length(self, session: UploadSession, index: int) -> int:
-        """Return the length of a chunk of a file that is complete; Conflict where it is not."""
-        plan = session.chunks
-        if session.object is None or plan is None or plan.size is None or session.size is None:
-            require_open(session)
-            raise Unavailable("The chunk is not known at the moment.", retry_after=1)
-        if session.state is not State.COMPLETED:
-            require_open(session)
-        return min(plan.size, session.size - index * plan.size)
-
-    async def _checksum_of_stored(self, session: UploadSession, index: int, size: int) -> str:
-        """Compute a chunk's checksum from the finished object, where nothing else remembers it."""
-        stored, plan = session.object, session.chunks
-        if stored is None or plan is None or plan.size is None:
-            raise ValueError("The session has no object.")
-        start = index * plan.size
-        blocks = self._objects.read(
-            stored.bucket, stored.key, start=start, stop=start + size, if_match=stored.etag
-        )
-        hasher = ALGORITHMS[session.checksum_algorithm].new()
-        async with aclosing(blocks):
-            async for block in blocks:
-                hasher.update(block)
-        return hasher.value()
-
     async def _follow(self, session: UploadSession, index: int, wait: float) -> UploadSession:
         """Let the assembler begin where there is something to do, and wait for the end of the file."""
         session_id, plan = session.session_id, session.chunks
@@ -460,16 +293,6 @@ def _id_taken() -> Conflict:
     )
 
 
-def _check_most(size: int, most: int) -> None:
-    if size > most:
-        raise TooLarge(
-            "The chunk is larger than is taken here.",
-            code="chunk_too_large",
-            hint=f"Send chunks of at most {most} bytes.",
-            details={"max_size": most},
-        )
-
-
 def _chunks_missing(session: UploadSession) -> Conflict:
     total = session.chunks.total if session.chunks else 0
     count = total - session.progress.received_chunks
@@ -479,41 +302,3 @@ def _chunks_missing(session: UploadSession) -> Conflict:
         hint="Send these chunks, then complete again. They are counted from 0.",
         details={"missing": session.missing_chunks},
     )
-
-
-def _conflict(index: int) -> Conflict:
-    return Conflict(
-        "Other bytes are stored for this chunk.",
-        code="chunk_conflict",
-        hint="The chunk that came first stays; send another file under another id.",
-        details={"chunk_index": index},
-    )
-
-
-def _of_chunk(error: GatewayError, index: int) -> GatewayError:
-    """Return what an error about a part says about the chunk that it consists of."""
-    if error.code == "part_conflict":
-        return _conflict(index)
-    if error.code == "part_length_mismatch":
-        return InvalidRequest(
-            "The chunk has not as many bytes as was said.",
-            code="chunk_size_mismatch",
-            hint="All chunks have one size, but the last, which may be smaller.",
-        )
-    return error
-
-
-async def _read(body: AsyncIterable[bytes], algorithm: str, most: int, index: int) -> _Bytes:
-    hasher = ALGORITHMS[algorithm].new()
-    size = 0
-    async for block in body:
-        size += len(block)
-        if size > most:
-            raise _conflict(index)
-        hasher.update(block)
-    return _Bytes(size, hasher.value())
-
-
-async def _iterated(body: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
-    async for block in body:
-        yield block
