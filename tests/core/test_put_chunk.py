@@ -31,7 +31,7 @@ from gateway.core.composition import compose
 from gateway.core.leftovers import Leftovers
 from gateway.core.loose import LOOSE, loose_prefix
 from gateway.core.model import Acknowledged, ChunkedFile, PartToSign, State, VerifiedBy
-from gateway.core.pieces import PIECE_BYTES
+from gateway.core.pieces import PIECE_BYTES, piece_keys
 from gateway.core.plan import MIB
 from gateway.core.ports import PartOutcome
 from gateway.core.reconciler import Reconciler
@@ -492,6 +492,26 @@ async def test_a_redis_that_fell_back_in_time_is_told_by_storage(stack: Stack) -
     await stack.ports.chunks.forget_chunks(session.session_id, 1, [chunk])
     done = await stack.core.service.complete(ALICE, session.session_id, wait=30)
     assert await stack.read_object(done) == file.data
+
+
+async def test_of_two_whole_attempts_with_other_bytes_nobody_guesses(stack: Stack) -> None:
+    file = small(completes_itself=False)
+    session = await send_all(stack.core, file, [0, 1])
+    chunk = (await stack.ports.chunks.chunks_of(session.session_id, [0]))[0]
+    other = os.urandom(1000)
+    checksum = ALGORITHMS[session.checksum_algorithm].value_of(other)
+    [key] = piece_keys(session.session_id, replace(chunk, token="0" * 12, checksum=checksum))
+    bucket = stack.options.creator.bucket
+    await stack.ports.objects.put(bucket, key, other, content_type="text/plain")
+    # Redis alone knew which of them was confirmed to its sender.
+    await stack.empty_redis()
+    found = await stack.core.service.find_chunked(ALICE, "a", file.file_id)
+    assert (found.missing_chunks, found.progress.received_chunks) == ("0,2", 1)
+    await send_all(stack.core, file)
+    done = await stack.core.service.complete(ALICE, session.session_id, wait=30)
+    assert await stack.read_object(done) == file.data
+    await until_clear(stack, session.session_id)
+    assert await staged(stack, session.session_id) == []
 
 
 async def test_staging_is_swept_of_what_nobody_needs(stack: Stack) -> None:
