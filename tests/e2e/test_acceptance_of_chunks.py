@@ -99,7 +99,7 @@ async def test_a_cleanup_automatically_remove_incomplete_uploads_after_timeout(
 
 
 async def test_a_concurrency_handle_multiple_concurrent_uploads_efficiently(older: Older) -> None:
-    files = {f"at once {n}": some_bytes(4 * CHUNK + n, seed=n) for n in range(1, 9)}
+    files = {f"at once {n}": some_bytes(4 * CHUNK + n, seed=n) for n in range(1, 5)}
 
     async def send(file_id: str, index: int, chunk: bytes) -> str:
         status, answer = await older.post_a(file_id, index, 5, chunk)
