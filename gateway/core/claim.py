@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from gateway.core.ports import Lease, Leases
-from gateway.errors import Conflict, Unavailable
+from gateway.errors import Conflict, GatewayError, Unavailable
 
 _TICKS = 3
 
@@ -79,7 +79,8 @@ class Claim:
             # again.
             if 1 <= silent <= _TICKS:
                 continue
-            with suppress(Unavailable):
+            # What cannot be told now is asked again; whoever holds the claim asks once more in the end.
+            with suppress(GatewayError):
                 ours = await (self._is_ours() if silent else self._lease.renew())
                 if not ours:
                     limit.reschedule(asyncio.get_running_loop().time())

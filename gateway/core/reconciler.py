@@ -78,18 +78,36 @@ class Reconciler:
                 return await self._sessions.get(session.session_id)
         return session
 
-    async def recall(self, sidecar: Sidecar) -> UploadSession:
-        """Record what a sidecar says of a session that Redis has lost, and return it as it is."""
-        session_id = sidecar.session.session_id
+    async def recall(self, sidecar: Sidecar, *, unlisted: bool = False) -> UploadSession:
+        """Record what a sidecar says of a session that Redis has lost, and return it as it is.
+
+        With `unlisted` also without its parts, where the store cannot list them.
+        """
+        session = sidecar.session
+        parts: Sequence[Part] = sidecar.parts or ()
+        if session.state is State.OPEN:
+            # Together with the session: a part that is unknown for a moment could be overwritten.
+            try:
+                parts = await self._found_in_store(session)
+            except Unavailable:
+                if not unlisted:
+                    raise
         with recorded():
-            await self._sessions.add(
-                sidecar.session, recorded_event(sidecar.session), parts=sidecar.parts or ()
-            )
-            if sidecar.session.state is State.OPEN:
-                # Whoever needs a lost upload next finds out, and decides what that means.
-                with suppress(NoSuchUpload):
-                    await self.reconcile(sidecar.session)
-            return await self._sessions.get(session_id)
+            await self._sessions.add(session, recorded_event(session), parts=parts)
+            return await self._sessions.get(session.session_id)
+
+    async def _found_in_store(self, session: UploadSession) -> Sequence[Part]:
+        """Return the parts that the store lists and the plan allows; what chunks are in, they say."""
+        listed: dict[int, Part] = {}
+        if session.chunks is None:
+            # Whoever needs a lost upload next finds out, and decides what that means.
+            with suppress(NoSuchUpload):
+                async for part in self._storage.list_parts(session.upload):
+                    if len(listed) % PARTS_AT_A_TIME == 0:
+                        await asyncio.sleep(0)
+                    listed[part.number] = part
+        plan = session.plan
+        return [part for part in listed.values() if plan.fits(part.number, part.size)]
 
     async def reconcile(self, session: UploadSession) -> Reconciled:
         """Heal the recorded parts of an open session from ListParts.

@@ -118,9 +118,16 @@ class PartRelay:
             return await self._compare(session, known, incoming)
 
     async def _stored(self, session: UploadSession, number: int) -> Part | None:
-        """Return the part that is recorded and may not be replaced."""
-        known = (await self._sessions.parts_of(session.session_id, [number])).get(number)
-        if known is None or await self._sessions.may_replace(session.session_id, number):
+        """Return the part that is recorded and may not be replaced.
+
+        Raises SessionNotFound where Redis has lost the session: then the store may hold a part that
+        was confirmed, and nobody knows of it until the session is back.
+        """
+        session_id = session.session_id
+        if not (await self._sessions.get(session_id)).progress.has(number):
+            return None
+        known = (await self._sessions.parts_of(session_id, [number])).get(number)
+        if known is None or await self._sessions.may_replace(session_id, number):
             return None
         return known
 

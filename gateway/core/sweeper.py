@@ -239,7 +239,8 @@ class Sweeper:
                 return
             sidecar = await self._sidecars.read(session_id)
             if not self._is_history(sidecar.session):
-                await self._reconciler.recall(sidecar)
+                # One upload that cannot be listed must not keep all others from coming back.
+                await self._reconciler.recall(sidecar, unlisted=True)
         except GatewayError as error:
             log.warning("not rebuilt: %s", error.code, extra={"session_id": session_id})
             if isinstance(error, Unavailable) and not await self._is_recorded(session_id):

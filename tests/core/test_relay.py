@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import os
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -16,9 +16,9 @@ from gateway.core.checksums import ALGORITHMS, Checksum
 from gateway.core.claim import ClaimOptions
 from gateway.core.composition import compose
 from gateway.core.model import MultipartUpload, NewUpload, Part, State, UploadSession, VerifiedBy
-from gateway.core.ports import PartOutcome
-from gateway.core.relay import RelayOptions
-from gateway.errors import Conflict, InvalidRequest, Unavailable
+from gateway.core.ports import PartOutcome, Storage
+from gateway.core.relay import PartRelay, RelayOptions
+from gateway.errors import Conflict, InvalidRequest, SessionNotFound, Unavailable
 from gateway.storage.retrying import RetryingStorage
 
 ALICE = Principal("alice")
@@ -185,6 +185,48 @@ async def test_a_damaged_part_is_sent_again_and_then_stays(stack: Stack, *, list
     await relay(stack, session, 1, DATA[:SIZE])
     session = await stack.core.service.complete(ALICE, session.session_id)
     assert await stack.read_object(session) == DATA
+
+
+async def test_row_7_a_redis_emptied_meanwhile_costs_no_confirmed_part(stack: Stack) -> None:
+    """The other sender has loaded the session before, and knows of no part now."""
+    session = await created(stack)
+    await relay(stack, session, 2, LAST)
+    ports = stack.ports
+    other = PartRelay(storage=ports.storage, sessions=ports.sessions, leases=ports.leases)
+    await stack.empty_redis()
+    with pytest.raises(SessionNotFound):
+        await other.put(session, 2, body(bytes(len(LAST))), size=len(LAST))
+    await relay(stack, session, 1, DATA[:SIZE])
+    session = await stack.core.service.complete(ALICE, session.session_id)
+    assert await stack.read_object(session) == DATA
+
+
+class SlowToList(RetryingStorage):
+    """Lists parts when it is told to."""
+
+    def __init__(self, inner: Storage) -> None:
+        super().__init__(inner)
+        self.asked, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def list_parts(self, upload: MultipartUpload) -> AsyncGenerator[Part, None]:
+        self.asked.set()
+        await self.go_on.wait()
+        async for part in super().list_parts(upload):
+            yield part
+
+
+async def test_row_7_no_confirmed_part_is_unknown_while_a_session_comes_back(stack: Stack) -> None:
+    session = await created(stack)
+    await relay(stack, session, 2, LAST)
+    slow = SlowToList(stack.ports.storage)
+    other = compose(replace(stack.ports, storage=slow), stack.options)
+    await stack.empty_redis()
+    loading = asyncio.create_task(other.service.get(ALICE, session.session_id))
+    await slow.asked.wait()
+    with pytest.raises(Conflict):
+        await relay(stack, session, 2, bytes(len(LAST)))
+    slow.go_on.set()
+    assert (await loading).progress.received_parts == 1
 
 
 @pytest.mark.parametrize(
