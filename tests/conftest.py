@@ -41,6 +41,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Run as many processes as there are processors, and one more for while the others wait.
+
+    More than four would be as many stores and browsers at once.
+    """
+    return min(len(os.sched_getaffinity(0)), 3) + 1
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes long, so that at the end only little is left, and nobody waits."""
     places = {name: place for place, name in enumerate(SLOW)}
