@@ -104,10 +104,10 @@ class Assembler:
         # A drive that is about to end looks once more.
         self._again.add(session_id)
         task = self._tasks.get(session_id)
-        if task is None:
+        if task is None or task.done():
             task = asyncio.create_task(self._guard(session_id), name=f"assemble {session_id}")
             self._tasks[session_id] = task
-            task.add_done_callback(lambda _: self._tasks.pop(session_id, None))
+            task.add_done_callback(lambda task: self._ended(session_id, task))
         return task
 
     async def close(self) -> None:
@@ -116,6 +116,12 @@ class Assembler:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _ended(self, session_id: str, task: asyncio.Task[None]) -> None:
+        # It ended a moment ago, and somebody may have begun anew since.
+        if self._tasks.get(session_id) is task:
+            del self._tasks[session_id]
+            self._again.discard(session_id)
 
     def lay_out(self, total: int, size: int) -> ChunkLayout:
         """Decide which chunks make up which part, within what the store and the policy allow."""
@@ -177,6 +183,13 @@ class Assembler:
         parts = (await self._sessions.parts(session_id)).parts
         await self._sidecars.write(Sidecar(cleared, parts))
         await self._sessions.save(cleared)
+
+    async def leave_nothing(self, session_id: str) -> None:
+        """Delete what was staged for a session that was closed in the meantime."""
+        session = await self._reconciler.load(session_id)
+        if session.state in CLOSED:
+            with suppress(GatewayError):
+                await self._staging.clear(session_id)
 
     async def _guard(self, session_id: str) -> None:
         try:
@@ -287,7 +300,7 @@ class Assembler:
             await record_part(self._sessions, session, digests)
         except Conflict as error:
             if error.code == "session_not_open":
-                await self._leave_nothing(session_id)
+                await self.leave_nothing(session_id)
             raise
         await self._chunks.mark_assembled(session_id, number, digests.part.size)
         await self._staging.delete_chunks(session_id, self._writer.recorded(session_id, indexes))
@@ -314,13 +327,6 @@ class Assembler:
             ]
             lost += [Chunk(index, 0, "") for index in some if index not in known]
             await self._chunks.forget_chunks(session.session_id, number, lost)
-
-    async def _leave_nothing(self, session_id: str) -> None:
-        """Delete what was written for a session that was closed in the meantime."""
-        session = await self._reconciler.load(session_id)
-        if session.state in CLOSED:
-            with suppress(GatewayError):
-                await self._staging.clear(session_id)
 
     def _learned(self, session: UploadSession) -> UploadSession | None:
         """Return the session with the sizes that its chunks have shown, or None for no change."""

@@ -4,19 +4,21 @@ Which session a chunk belongs to, and what becomes of it, others decide.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
 
+from gateway.core.budget import MemoryBudget
 from gateway.core.checksums import ALGORITHMS
 from gateway.core.chunk_store import Chunk, ChunkStore
 from gateway.core.chunking import has_bit, lay_out
 from gateway.core.content import TAKES_ALL, ContentPolicy
 from gateway.core.digests import PartDigests, write_digests
 from gateway.core.lifecycle import require_open
+from gateway.core.loose import LooseChunk
 from gateway.core.model import Part, State, UploadSession
 from gateway.core.plan import PartLimits
 from gateway.core.ports import ObjectStore, PartOutcome, Storage
-from gateway.core.relay import PartRelay
+from gateway.core.relay import RELAY_BYTES, PartRelay
 from gateway.core.signer import needs_checksums
 from gateway.core.staging import Staging
 from gateway.errors import Conflict, GatewayError, InvalidRequest, TooLarge, Unavailable
@@ -39,6 +41,7 @@ class ChunkIntake:
     chunks: ChunkStore
     staging: Staging
     relay: PartRelay
+    budget: MemoryBudget
     policy: ContentPolicy = TAKES_ALL
 
     @property
@@ -114,7 +117,10 @@ class ChunkIntake:
     ) -> PartOutcome:
         """Stream a chunk that is a part by itself into the store."""
         try:
-            part, _ = await self.relay.put(session, index + 1, _iterated(body), size=size)
+            held = isinstance(body, LooseChunk) and bool(body.held)
+            # Whoever holds some of the budget must not ask for more.
+            async with nullcontext() if held else self.budget.taken(RELAY_BYTES):
+                part, _ = await self.relay.put(session, index + 1, _iterated(body), size=size)
         except (Conflict, InvalidRequest) as error:
             raise _of_chunk(error, index) from error
         checksum = part.checksum

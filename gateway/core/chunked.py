@@ -14,6 +14,7 @@ from typing import Final
 
 from gateway.core.access import Principal
 from gateway.core.assembler import Assembler
+from gateway.core.budget import MemoryBudget
 from gateway.core.checksums import Checksum
 from gateway.core.chunk_intake import ChunkIntake, check_most
 from gateway.core.chunk_store import ChunkStore
@@ -63,12 +64,13 @@ class ChunkedUploads:
         creator: Creator,
         relay: PartRelay,
         assembler: Assembler,
+        budget: MemoryBudget,
         policy: ContentPolicy = TAKES_ALL,
     ) -> None:
         self._storage = storage
         self._sessions = sessions
         self._staging = staging
-        self._intake = ChunkIntake(storage, objects, chunks, staging, relay, policy)
+        self._intake = ChunkIntake(storage, objects, chunks, staging, relay, budget, policy)
         self._clock = clock
         self._reconciler = reconciler
         self._creator = creator
@@ -105,8 +107,16 @@ class ChunkedUploads:
         if known is not None or session.state is not State.OPEN:
             outcome = await self._intake.compare(session, index, known, body)
         else:
-            with recorded():
-                outcome = await self._intake.take(session, index, body, size)
+            try:
+                with recorded():
+                    outcome = await self._intake.take(session, index, body, size)
+            except Conflict as error:
+                if error.code == "session_not_open":
+                    await self._assembler.leave_nothing(session_id)
+                raise
+        if isinstance(body, LooseChunk):
+            # What is waited for below needs memory too.
+            await body.discard()
         session = await self._assembler.learn(await self._reconciler.load(session_id))
         return await self._follow(session, index, wait), outcome
 

@@ -158,6 +158,7 @@ def compose(ports: Ports, options: CoreOptions) -> Core:
         creator=creator,
         relay=relay,
         assembler=assembler,
+        budget=budget,
         policy=options.policy,
     )
     appender = Appender(

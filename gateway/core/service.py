@@ -318,7 +318,7 @@ class UploadService:
         """
         authorize(principal, WRITE)
         if index == 0 and self._policy.first_bytes(file.filename, file.content_type):
-            body = judged(
+            blocks = judged(
                 self._policy,
                 file.filename,
                 file.content_type,
@@ -326,6 +326,12 @@ class UploadService:
                 size=None,
                 whole=file.total_chunks == 1,
             )
+            if isinstance(body, LooseChunk):
+                # It can be read again, and is to be known for one that holds its memory already.
+                async with aclosing(blocks):
+                    await anext(blocks, None)
+            else:
+                body = blocks
         try:
             return await self._chunked.put(principal, file, index, body, size=size, wait=wait)
         except NoSuchUpload:
@@ -354,7 +360,8 @@ class UploadService:
     async def stage(self, body: AsyncIterable[bytes]) -> LooseChunk:
         """Take in a chunk whose file is not known yet, to be handed to `put_chunk` as its body.
 
-        At most 1 MiB of it is held in memory. Whoever asked discards it, whatever happens. Raises
+        At most 1 MiB of it is held in memory, until it is stored. Whoever asked discards it,
+        whatever happens. Raises
         TooLarge `chunk_too_large`, StorageFull, Unavailable, and what the body raises.
         """
         return await self._chunked.stage(body)

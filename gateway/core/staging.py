@@ -7,7 +7,7 @@ import asyncio
 import secrets
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Callable
-from contextlib import aclosing, suppress
+from contextlib import aclosing, nullcontext, suppress
 from datetime import timedelta
 from typing import Final
 
@@ -86,8 +86,9 @@ class Staging:
         held = isinstance(body, LooseChunk) and bool(body.held)
         expected = PIECE_BYTES if size is None else max(1, min(size, PIECE_BYTES))
         try:
-            # What a loose chunk holds in memory was counted when it came.
-            async with self._budget.taken(1 if held else expected):
+            # What a loose chunk holds in memory was counted when it came; to ask for more could mean
+            # to wait for others that do the same.
+            async with nullcontext() if held else self._budget.taken(expected):
                 piece = Piece()
                 async for block in body:
                     total += len(block)
