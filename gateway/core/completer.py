@@ -98,11 +98,11 @@ class Completer:
         its own errors are logged, not raised.
         """
         task = self._tasks.get(session_id)
-        if task is None:
+        if task is None or task.done():
             driving = self._guard(session_id, known)
             task = asyncio.create_task(driving, name=f"complete {session_id}")
             self._tasks[session_id] = task
-            task.add_done_callback(lambda _: self._tasks.pop(session_id, None))
+            task.add_done_callback(lambda task: self._ended(session_id, task))
         return task
 
     async def close(self) -> None:
@@ -111,6 +111,11 @@ class Completer:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _ended(self, session_id: str, task: asyncio.Task[None]) -> None:
+        # It ended a moment ago, and somebody may have begun anew since.
+        if self._tasks.get(session_id) is task:
+            del self._tasks[session_id]
 
     async def _guard(self, session_id: str, known: PartList | None) -> None:
         try:
