@@ -1,7 +1,7 @@
 """Calls generated from the OpenAPI document, valid and not, against a real gateway and its servers.
 
 Whatever is sent, the answer is one that the document promises: its status, its headers, its body
-with the very codes of that call. `pytest -m large` makes fifty times as many.
+with the very codes of that call. `pytest -m large` makes 75 times as many.
 """
 
 import asyncio
@@ -173,10 +173,22 @@ def make_calls(deployed: Deployment, sessions: Sessions, call: str, count: int) 
             try:
                 bounded(given(strategy, ids)(check))()
             except Unsatisfiable:
-                # There is nothing that could be wrong with a call that takes nothing.
+                # There is nothing that could be wrong with a call that takes nothing, or but an id
+                # that may be any text.
                 assert mode is GenerationMode.NEGATIVE
-                assert "session_id" not in path
+                assert not _refuses_ids(path, method)
     return made
+
+
+def _refuses_ids(path: str, method: str) -> bool:
+    """Whether the document says which form an id in the path has."""
+    described = DOCUMENT["paths"][path]
+    parameters = [
+        *described.get("parameters", ()),
+        *described[method.lower()].get("parameters", ()),
+    ]
+    # A header may be told by reference; what is in a path is told in its place.
+    return any(each.get("in") == "path" and "pattern" in each["schema"] for each in parameters)
 
 
 def _has_wrong_body(case: schemathesis.Case) -> bool:
@@ -187,7 +199,7 @@ def _has_wrong_body(case: schemathesis.Case) -> bool:
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize(
     "count",
-    [24, pytest.param(1200, marks=[pytest.mark.large, pytest.mark.timeout(1800)])],
+    [16, pytest.param(1200, marks=[pytest.mark.large, pytest.mark.timeout(1800)])],
     ids=["some", "many"],
 )
 async def test_generated_calls_are_answered_as_the_document_says(
