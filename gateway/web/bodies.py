@@ -139,7 +139,11 @@ async def iter_body(request: web.Request) -> AsyncGenerator[bytes, None]:
                 hint=f"Send at least {pace.min_rate} bytes a second, and the whole body.",
                 retryable=True,
             ) from None
+        except ConnectionError as error:
+            _unring(error)
+            raise ConnectionResetError("The client has gone away.") from None
         except (RequestPayloadError, HttpProcessingError) as error:
+            _unring(error)
             raise InvalidRequest(
                 "The body breaks off, or its framing is wrong.",
                 code="body_truncated",
@@ -151,6 +155,16 @@ async def iter_body(request: web.Request) -> AsyncGenerator[bytes, None]:
             return
         received += len(block)
         yield block
+
+
+def _unring(error: BaseException) -> None:
+    """Let go of the frames that an error of the body's has passed.
+
+    aiohttp keeps the error in the body, which these frames hold: a ring, which would keep all that
+    the request had in memory until the next full collection, hundreds of requests later.
+    """
+    error.__traceback__ = None
+    error.__context__ = None
 
 
 async def send_continue(request: web.Request) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from rings import no_collections
 from servers import S3Target, oracle_for, remove_bucket
 from yarl import URL
 
@@ -272,6 +273,27 @@ async def test_a_part_whose_body_fails_is_not_stored_and_says_why(store: Store) 
     assert caught.value.code == "body_truncated"
     if "short bodies" not in store.row.exempt:
         assert await store.list_parts(upload) == []
+
+
+@pytest.mark.parametrize("kind", [InvalidRequest, ConnectionResetError])
+async def test_a_part_whose_body_fails_is_let_go_of_at_once(
+    store: Store, kind: type[Exception]
+) -> None:
+    upload = await store.create("film")
+    async with no_collections() as watch:
+
+        async def failing() -> AsyncIterator[bytes]:
+            witness = watch.witness()
+            yield b"x" * MIN_PART
+            assert witness
+            raise kind("The client is gone.")
+
+        with pytest.raises(kind) as caught:
+            await store.storage.put_part(
+                upload, 1, failing(), size=2 * MIN_PART, algorithm=store.algorithm
+            )
+        del caught
+        await watch.all_gone()
 
 
 async def test_a_part_that_is_damaged_on_its_way_is_refused(store: Store) -> None:

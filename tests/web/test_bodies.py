@@ -1,7 +1,9 @@
 """JSON bodies: what is taken, and what each other thing is told."""
 
+import asyncio
 import math
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -12,10 +14,21 @@ from gateways import Serving, serving
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
+from rings import no_collections
 from structlog.testing import capture_logs
 
 from gateway.errors import InvalidRequest, TooLarge
-from gateway.web.bodies import MAX_VALUES, Wire, expect_later, parse_object, read_json, validate
+from gateway.web.bodies import (
+    MAX_VALUES,
+    PACE,
+    BodyPace,
+    Wire,
+    expect_later,
+    iter_body,
+    parse_object,
+    read_json,
+    validate,
+)
 
 
 class Inner(Wire):
@@ -226,3 +239,30 @@ def test_no_value_whatever_breaks_the_models(value: dict[str, Any]) -> None:
     assert isinstance(body.name, str)
     assert type(body.size) in {int, type(None)}
     assert body.size is None or not math.isnan(body.size)
+
+
+@pytest.mark.parametrize("stays", [True, False], ids=["too slow", "the client is gone"])
+async def test_a_body_that_breaks_off_is_let_go_of_at_once(*, stays: bool) -> None:
+    reading = asyncio.Event()
+
+    async with no_collections() as watch:
+
+        async def take(request: web.Request) -> web.Response:
+            witness = watch.witness()
+            async for _ in iter_body(request):
+                reading.set()
+            return web.Response(text=repr(witness))
+
+        app = web.Application()
+        app[PACE] = BodyPace(grace=0.2 if stays else 60)
+        async with serving(routes=[web.put("/file", take)], app=app) as gateway:
+            reader, writer = await asyncio.open_connection(gateway.host, gateway.port)
+            writer.write(b"PUT /file HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nsome")
+            async with asyncio.timeout(10):
+                await reading.wait()
+                if stays:
+                    assert b" 408 " in await reader.readline()
+                writer.close()
+                with suppress(ConnectionError):
+                    await writer.wait_closed()
+            await watch.all_gone()

@@ -121,9 +121,14 @@ class S3Storage(Storage):
                     document = await read_body(response, limit=_MAX_REPLY_BYTES)
         except GatewayError:
             # The body's own failure broke the request off, and says why.
-            if sent.failure is not None:
-                raise sent.failure from None
-            raise
+            failure = sent.take_failure()
+            if failure is None:
+                raise
+            try:
+                raise failure from None
+            finally:
+                # Its frames, of which this is one, hold what was on its way.
+                del failure
         if status != 200:  # noqa: PLR2004 - OK
             raise part_error_of(status, parse_error_code(document))
         etag = unquote_etag(answered.get("etag", ""))
@@ -277,7 +282,8 @@ class _Sent:
     """
 
     def __init__(self, source: AsyncIterator[bytes], patience: float) -> None:
-        self.failure: Exception | None = None
+        self._failure: Exception | None = None
+        self._broken_off: ConnectionAbortedError | None = None
         self._source = source
         self._patience = patience
         self._limit: asyncio.Timeout | None = None
@@ -289,19 +295,32 @@ class _Sent:
             yield
 
     async def blocks(self) -> AsyncIterator[bytes]:
-        """Yield the source's blocks."""
-        try:
-            while True:
-                self._allow(None)
+        """Yield the source's blocks; ConnectionAbortedError stands for what the source raises."""
+        while True:
+            self._allow(None)
+            try:
                 block = await anext(self._source, b"")
-                self._allow(self._patience)
-                if not block:
-                    return
-                yield block
-        except Exception as error:
-            # aiohttp makes an error of the connection of it.
-            self.failure = error
-            raise
+            except Exception as error:  # noqa: BLE001 - whatever it is, `put_part` raises it.
+                self._failure = error
+                break
+            self._allow(self._patience)
+            if not block:
+                return
+            yield block
+        # Behind the handler, so that the source's error is not its context.
+        self._broken_off = ConnectionAbortedError("The body has failed.")
+        raise self._broken_off
+
+    def take_failure(self) -> Exception | None:
+        """Return what the source raised, if it did, and let go of all that its bytes hang on.
+
+        aiohttp keeps the error of a body in the connection, which the error's frames hold: a ring,
+        which would keep what was on its way until the next full collection, hundreds of parts later.
+        """
+        failure, self._failure = self._failure, None
+        if self._broken_off is not None:
+            self._broken_off.__traceback__ = None
+        return failure
 
     def _allow(self, seconds: float | None) -> None:
         if self._limit is not None and not self._limit.expired():
