@@ -187,7 +187,7 @@ async def test_a_damaged_part_is_sent_again_and_then_stays(stack: Stack, *, list
     assert await stack.read_object(session) == DATA
 
 
-async def test_row_7_a_redis_emptied_meanwhile_costs_no_confirmed_part(stack: Stack) -> None:
+async def test_row_07_a_redis_emptied_meanwhile_costs_no_confirmed_part(stack: Stack) -> None:
     """The other sender has loaded the session before, and knows of no part now."""
     session = await created(stack)
     await relay(stack, session, 2, LAST)
