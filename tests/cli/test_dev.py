@@ -193,7 +193,13 @@ async def paste(text: str, command: str, directory: Path, *, last: bool = False)
     lines = [line.strip() for line in joined.splitlines()]
     chosen = [line for line in lines if line.startswith(command)][-1 if last else 0]
     exports = [line for line in lines if line.startswith("export ")]
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    # The script of the AWS CLI does not start from a path that has a space in it.
+    programs = Path(sys.executable).parent
+    aws = directory / "bin" / "aws"
+    aws.parent.mkdir(exist_ok=True)
+    aws.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{programs / "aws"}" "$@"\n')
+    aws.chmod(0o700)
+    path = f"{aws.parent}:{programs}:{os.environ['PATH']}"
     process = await asyncio.create_subprocess_exec(
         "bash",
         "-ec",

@@ -35,7 +35,8 @@ class AwsCli:
     async def s3api(self, *arguments: str) -> Any:
         """Run one operation, and return its JSON answer."""
         process = await asyncio.create_subprocess_exec(
-            str(Path(sys.executable).with_name("aws")),
+            # By the interpreter: the script's own first line is broken by a space in the path.
+            *(sys.executable, str(Path(sys.executable).with_name("aws"))),
             *("--endpoint-url", self._s3.endpoint, "s3api", *arguments),
             env=self._environment,
             stdout=asyncio.subprocess.PIPE,
