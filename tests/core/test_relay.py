@@ -215,7 +215,7 @@ class SlowToList(RetryingStorage):
             yield part
 
 
-async def test_row_7_no_confirmed_part_is_unknown_while_a_session_comes_back(stack: Stack) -> None:
+async def test_row_07_no_confirmed_part_is_unknown_while_a_session_comes_back(stack: Stack) -> None:
     session = await created(stack)
     await relay(stack, session, 2, LAST)
     slow = SlowToList(stack.ports.storage)
