@@ -18,7 +18,7 @@ from typing import Any, cast
 import structlog
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 from aiohttp.http_exceptions import LineTooLong
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from gateway.errors import GatewayError, InvalidRequest, Unavailable
 from gateway.web.errors import problem_response, translate
@@ -161,6 +161,10 @@ class _BoundedConnection(RequestHandler):
         if not self._counted:
             return
         super().data_received(data)
+        if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
+            # The frame that it has passed holds it, and the bytes: a ring, which would keep them
+            # until the next full collection.
+            self._messages[-1][0].exc.__traceback__ = None
         # aiohttp waits for a head exactly while it has a waiter and no message.
         waiting = self._waiter is not None and not self._waiter.done() and not self._messages
         if not waiting:
@@ -175,7 +179,7 @@ class _BoundedConnection(RequestHandler):
         request: web.BaseRequest,
         status: int = 500,
         exc: BaseException | None = None,
-        message: str | None = None,
+        message: str | None = None,  # noqa: ARG002 - aiohttp's signature.
     ) -> web.StreamResponse:
         """Answer what could not be parsed, or escaped everything else, in the native form."""
         if request.writer.output_size > 0:
@@ -186,7 +190,9 @@ class _BoundedConnection(RequestHandler):
         if status >= 500:  # noqa: PLR2004 - server errors by definition.
             _log.error("unexpected_error", exc_info=exc)
         else:
-            _log.info("malformed_request", reason=type(exc).__name__, detail=(message or "")[:200])
+            # Not the parser's words, which quote what came: behind a body that was longer than its
+            # Content-Length said, that is the rest of somebody's file.
+            _log.info("malformed_request", reason=type(exc).__name__)
         return response
 
     def _header_too_slow(self) -> None:
@@ -218,7 +224,7 @@ def _parse_error(status: int, exc: BaseException | None) -> GatewayError:
             code="headers_too_large",
             hint="Shorten the address or the headers.",
         )
-    # The parser's own words repeat what was sent, which may be a secret; the log has them.
+    # The parser's own words repeat what was sent, which may be a secret.
     return _malformed()
 
 

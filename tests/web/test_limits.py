@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 from gateways import SESSION_ID, TOKEN, FakeService, Serving, serving
+from structlog.testing import capture_logs
 
 from gateway.doors.native import NativeDoor, NativeOptions
 from gateway.web.bodies import PACE, BodyPace
@@ -200,6 +201,26 @@ async def test_a_refused_head_is_not_repeated_in_the_answer(gateway: Serving) ->
     answer = await gateway.raw(STATUS + b"Authorization Bearer hunter2\r\n\r\n")
     assert read_problem(answer)["code"] == "malformed_request"
     assert b"hunter2" not in answer
+
+
+@pytest.mark.parametrize(
+    "stray",
+    [
+        b"the-secret-rest-of-a-file\r\n\r\n",
+        b"\xff\xfethe-secret-rest-of-a-file",
+        STATUS + b"Authorization Bearer the-secret-rest-of-a-file\r\n\r\n",
+    ],
+    ids=["text", "bytes", "header"],
+)
+async def test_what_a_body_has_too_much_of_is_repeated_in_no_log(
+    gateway: Serving, stray: bytes
+) -> None:
+    body = b'{"filename": "a"}'
+    head = CREATE + b"Content-Length: %d\r\n\r\n" % len(body)
+    with capture_logs() as logs:
+        await gateway.raw(head + body + stray)
+    assert "malformed_request" in [entry["event"] for entry in logs]
+    assert "the-secret-rest" not in repr(logs)
 
 
 @pytest.mark.parametrize(
