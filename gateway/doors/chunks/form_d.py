@@ -68,12 +68,13 @@ class NewPartSession(Wire):
     def chosen_part_size(self) -> int | None:
         """Return the size of parts that was asked for, None where the gateway may choose.
 
-        Raises InvalidRequest `invalid_total_parts` where no size of parts makes so many of them.
+        Raises InvalidRequest `invalid_total_parts` where no size of parts makes so many of them, or
+        where one of the two is not positive.
         """
+        if any(number is not None and number < 1 for number in (self.total_parts, self.part_size)):
+            raise _invalid_total("total_parts and part_size must be positive.")
         if self.total_parts is None:
             return self.part_size
-        if self.total_parts < 1 or (self.part_size is not None and self.part_size < 1):
-            raise _invalid_total("total_parts and part_size must be positive.")
         part_size = self.part_size or max(1, _ceil_div(self.size, self.total_parts))
         if max(1, _ceil_div(self.size, part_size)) != self.total_parts:
             raise _invalid_total(

@@ -469,6 +469,8 @@ async def test_parts_of_form_d_have_the_size_that_was_asked_for(
         {"size": 10, "total_parts": 0},
         {"size": 10, "total_parts": -1},
         {"size": 10, "part_size": -5, "total_parts": 2},
+        {"size": 10, "part_size": 0},
+        {"size": -1, "part_size": -5},
         {"size": 10, "part_size": 5, "total_parts": 3},
         {"size": 0, "total_parts": 2},
         {"size": "10", "total_parts": 2},
