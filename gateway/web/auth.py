@@ -56,8 +56,13 @@ class TokenAuthenticator:
         """Let everything pass: a page elsewhere does not know the token."""
 
     def check_page(self, request: web.Request) -> None:
-        """Raise Forbidden `origin_not_allowed` for a page of an unknown origin."""
-        _check_origin(request, self._origins)
+        """Raise Forbidden `origin_not_allowed` for a page of an unknown origin.
+
+        A name proves nothing, the gateway's own included: whoever owns a name can let it lead here
+        for a moment (DNS rebinding), and then Host and Origin of a foreign page agree.
+        """
+        host = request.headers.get(hdrs.HOST, "")
+        _check_origin(request, self._origins, same_host=is_loopback_host(host) or _is_address(host))
 
     def authenticate(self, request: web.Request) -> Principal:
         """Return the principal, or raise Unauthenticated (`unauthenticated`, `invalid_token`)."""
@@ -152,18 +157,26 @@ def is_loopback_host(host: str) -> bool:
         return False
 
 
-def _check_origin(request: web.Request, origins: frozenset[str]) -> None:
+def _check_origin(request: web.Request, origins: frozenset[str], *, same_host: bool = True) -> None:
     origin = request.headers.get(hdrs.ORIGIN)
     if origin is None or origin in origins:
         return
     host = request.headers.get(hdrs.HOST, "").lower()
     # A page that the gateway served itself names the same host; proxies may add TLS.
-    if origin.lower() not in {f"http://{host}", f"https://{host}"}:
+    if not same_host or origin.lower() not in {f"http://{host}", f"https://{host}"}:
         raise Forbidden(
             "Pages of this origin may not call this gateway.",
             code="origin_not_allowed",
-            hint="Add the origin to the setting cors_origins.",
+            hint="Add the origin to the setting cors_origins, or make it the public_url.",
         )
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(_hostname(host) or "")
+    except ValueError:
+        return False
+    return True
 
 
 def _hostname(host: str) -> str | None:

@@ -157,12 +157,24 @@ def test_exactly_one_host_is_needed(hosts: list[str]) -> None:
 
 
 def test_without_credentials_a_page_must_be_of_a_known_origin() -> None:
-    auth = authenticator(TOKEN, ["https://app.example"])
+    auth = authenticator(TOKEN, ["https://app.example", "https://uploads.example"])
     host = ("Host", "uploads.example")
-    for origin in ("https://app.example", "https://uploads.example", "http://uploads.example"):
+    for origin in ("https://app.example", "https://uploads.example"):
         auth.check_page(request(host, ("Origin", origin)))
     auth.check_page(request(host))
     for origin in ("https://evil.example", "null", "https://uploads.example.evil.example", ""):
         with pytest.raises(Forbidden) as raised:
             auth.check_page(request(host, ("Origin", origin)))
         assert raised.value.code == "origin_not_allowed"
+
+
+@pytest.mark.parametrize("host", ["192.0.2.7:8000", "[2001:db8::7]", "localhost:8000"])
+def test_without_credentials_a_page_of_the_same_address_may_call(host: str) -> None:
+    authenticator(TOKEN).check_page(request(("Host", host), ("Origin", f"http://{host}")))
+
+
+@pytest.mark.parametrize("host", ["rebound.example", "rebound.example:8000", "192.0.2.7.example"])
+def test_without_credentials_a_name_that_leads_here_for_a_moment_opens_nothing(host: str) -> None:
+    with pytest.raises(Forbidden) as raised:
+        authenticator(TOKEN).check_page(request(("Host", host), ("Origin", f"http://{host}")))
+    assert raised.value.code == "origin_not_allowed"
