@@ -24,10 +24,11 @@ import uvloop
 from gateway.cli.listening import listen, url_of
 from gateway.cli.welcome import Running
 from gateway.cli.workspace import DevState, claimed, read_state, write_state
-from gateway.config import Settings, load_settings
+from gateway.config import Settings, is_loopback, load_settings
 from gateway.embedded import Seaweed, Valkey, free_port
 from gateway.errors import GatewayError, Unavailable
 from gateway.telemetry import LogOptions, configure_logging
+from gateway.web.auth import LOCAL
 from gateway.web.draining import Stop
 
 log = structlog.get_logger(__name__)
@@ -158,8 +159,11 @@ class _Dev:
 
     def _settings(self, state: DevState, valkey: Valkey, seaweed: Seaweed) -> Settings:
         """Decide what this command decides; the rest comes from the usual sources."""
+        # Older clients send no credentials; on this machine alone they need none.
+        open_to_older = is_loopback(self._host) and not os.environ.get("GW_CHUNKS_PRINCIPAL")
         return load_settings(
             {
+                "chunks_principal": LOCAL.principal_id if open_to_older else None,
                 "host": self._host,
                 "port": state.port,
                 "workers": 1,

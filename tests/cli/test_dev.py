@@ -105,6 +105,16 @@ async def test_the_api_wants_the_token(dev: Dev) -> None:
         assert answer.status == 401
 
 
+async def test_clients_of_the_older_chunk_apis_on_this_machine_need_none(dev: Dev) -> None:
+    fields = {"file_id": "1", "chunk_index": "0", "total_chunks": "1", "filename": "a.txt"}
+    async with aiohttp.ClientSession() as http:
+        for headers, status in (({}, 200), ({"Origin": "https://evil.example"}, 403)):
+            form = aiohttp.FormData(fields)
+            form.add_field("chunk", b"bytes", filename="chunk")
+            async with http.post(f"{dev.url}/upload-chunk", data=form, headers=headers) as answer:
+                assert answer.status == status, await answer.text()
+
+
 def test_only_the_user_can_read_the_secrets(dev: Dev) -> None:
     folder = Path(dev.facts["data_dir"])
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
