@@ -49,7 +49,8 @@ class Outbox(Protocol):
     async def claim(self, now: datetime, *, seconds: float, limit: int) -> Sequence[Pending]:
         """Return what is to be looked at, and keep it from others for so long.
 
-        What is not settled by then is claimed again, here or elsewhere.
+        What is not settled by then is claimed again, here or elsewhere; and after a second at most
+        where no event was found: it is perhaps being recorded.
         """
 
     @abstractmethod

@@ -122,6 +122,22 @@ class OutboxSuite:
         (entry,) = await outbox.claim(SystemClock().now(), seconds=10, limit=10)
         assert entry.event == event
 
+    async def test_an_entry_that_is_claimed_before_its_event_is_recorded_comes_again_soon(
+        self, outbox: Outbox, sessions: SessionStore
+    ) -> None:
+        session = await sessions.add(new_session(updated_at=SystemClock().now()))
+        after, event = settled(session)
+        with pytest.raises(Conflict):
+            await sessions.save(replace(after, version=9), event)
+        at = SystemClock().now()
+        (entry,) = await outbox.claim(at, seconds=60, limit=10)
+        assert entry.event is None
+        assert not await outbox.claim(at, seconds=60, limit=10)
+        (entry,) = await outbox.claim(at + SECOND, seconds=60, limit=10)
+        assert entry.event is None
+        await outbox.settle(entry)
+        assert not await outbox.claim(at + timedelta(days=1), seconds=60, limit=10)
+
 
 class EventStreamSuite:
     """Needs a fixture `stream`, empty, which keeps about a hundred entries."""

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import orjson
@@ -45,6 +45,7 @@ _ENTER = Script.load("enter")
 _SETTLE = Script.load("settle")
 # The name of the queue which is the index.
 _PENDING: Final = "pending"
+_RECORDED_SOON: Final = timedelta(seconds=1)
 
 
 async def enter(client: Client, keys: Keys, event_id: str, now: datetime) -> None:
@@ -66,10 +67,15 @@ class RedisOutbox(Outbox):
         outboxes = await self._client.run_each(
             _OUTBOX, [[self._keys.outbox(_session_of(event_id))] for event_id, _, _ in claimed]
         )
-        return [
+        found = [
             Pending(event_id, since, _find(event_id, values))
             for (event_id, since, _), values in zip(claimed, outboxes, strict=True)
         ]
+        again = milliseconds(now + _RECORDED_SOON)
+        if words := [word for one in found if not one.event for word in (again, one.event_id)]:
+            # Entered before it is recorded, which mostly happens at this moment.
+            await self._client.command("ZADD", self._queue[0], "XX", "LT", *words)
+        return found
 
     async def settle(self, entry: Pending) -> None:
         """Forget the entry, unless it was entered again since."""
