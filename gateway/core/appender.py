@@ -73,8 +73,9 @@ class Appender:
         async def is_free() -> bool:
             if writer is None:
                 return True
-            stand, _ = await self.tail.stand(await self.reconciler.load(session_id))
-            return stand == writer.stand
+            stand, left = await self.tail.stand(await self.reconciler.load(session_id))
+            # Others may have begun at the same offset: then both lie there, and one is left over.
+            return stand == writer.stand and all(one.end <= stand.boundary for one in left)
 
         async with claimed(
             self.leases, f"{session_id}:append", self.options, is_free=is_free, busy=_busy
@@ -224,6 +225,12 @@ class _Writer:
             await self._tail.delete(session, [segment])
             require_open(session)
         self.stand = replace(self.stand, segments=(*self.stand.segments, segment))
+        try:
+            await self._claim.keep()
+        except Conflict:
+            # The write took longer than the claim, and what others wrote since was confirmed.
+            await self._tail.delete(session, [segment])
+            raise
 
     async def _bytes(self) -> AsyncGenerator[bytes, None]:
         """Yield a part: the tail as it was staged, then what is held."""

@@ -7,12 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from faults.ports import Around
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stack import Stack
 
 from gateway.core.access import Principal
-from gateway.core.claim import ClaimOptions
+from gateway.core.claim import Claim, ClaimOptions
 from gateway.core.composition import compose
 from gateway.core.model import NewUpload, State, UploadSession
 from gateway.errors import Conflict, GatewayError, Gone, InvalidRequest
@@ -262,4 +263,40 @@ async def test_row_10_a_part_that_redis_forgot_is_found_in_the_store(stack: Stac
     assert await offset_of(stack, session) == PART_SIZE + 1000
     await sessions.heal_parts(session.session_id, found=(), lost=known)
     await append(stack, session, PART_SIZE + 1000, DATA[PART_SIZE + 1000 :])
+    await must_become(stack, session, DATA)
+
+
+async def test_a_slow_writer_that_comes_back_takes_nothing_from_those_after_it(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when its whole process stood still for longer than its claim lasts."""
+
+    async def never(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Claim, "_renew", never)
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def put(real: Any, *arguments: Any, **options: Any) -> Any:
+        begun.set()
+        await go_on.wait()
+        return await real(*arguments, **options)
+
+    claim = ClaimOptions(lease=0.2, patience=5.0, poll=0.02)
+    slow = compose(
+        replace(stack.ports, objects=Around(stack.ports.objects, put=put)),
+        replace(stack.options, append=claim),
+    )
+    session = await created(stack)
+    old = asyncio.create_task(
+        slow.service.append(ALICE, session.session_id, 0, blocks(bytes(2000)))
+    )
+    await begun.wait()
+    assert await append(stack, session, 0, DATA[:1000]) == 1000
+    go_on.set()
+    with pytest.raises(Conflict) as caught:
+        await old
+    assert caught.value.code == "append_busy"
+    assert await offset_of(stack, session) == 1000
+    await append(stack, session, 1000, DATA[1000:])
     await must_become(stack, session, DATA)
