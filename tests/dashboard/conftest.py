@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import minio
@@ -72,7 +73,7 @@ async def deployed(
 ) -> AsyncIterator[Deployment]:
     """Start one gateway for all these tests, with a bucket that lets browsers in."""
     await asyncio.to_thread(oracle.make_bucket, BUCKET)
-    await asyncio.to_thread(_allow_browsers, s3, BUCKET)
+    await asyncio.to_thread(allow_browsers, s3, BUCKET)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GW_CORS_ORIGINS", site.origin)
         async with deployment(s3, BUCKET, tmp_path_factory.mktemp("gateway")) as running:
@@ -84,7 +85,7 @@ async def deployed(
 async def open_bucket(s3: S3Target, oracle: minio.Minio) -> AsyncIterator[str]:
     """Make a bucket that lets browsers in, for a gateway of a test's own."""
     async with new_bucket(oracle) as name:
-        await asyncio.to_thread(_allow_browsers, s3, name)
+        await asyncio.to_thread(allow_browsers, s3, name)
         yield name
 
 
@@ -141,15 +142,9 @@ class Stored:
             answer.release_conn()
 
 
-def _allow_browsers(s3: S3Target, bucket: str) -> None:
-    client = boto3.client(
-        "s3",
-        endpoint_url=s3.endpoint,
-        region_name=s3.region,
-        aws_access_key_id=s3.access_key_id,
-        aws_secret_access_key=s3.secret_access_key,
-        config=Config(s3={"addressing_style": "path"}),
-    )
+def allow_browsers(s3: S3Target, bucket: str) -> None:
+    """Give the bucket CORS rules that let any page in."""
+    client = _client(s3)
     rule = {
         "AllowedOrigins": ["*"],
         "AllowedMethods": ["GET", "PUT"],
@@ -159,6 +154,24 @@ def _allow_browsers(s3: S3Target, bucket: str) -> None:
     }
     client.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": [rule]})
     client.close()
+
+
+def forbid_browsers(s3: S3Target, bucket: str) -> None:
+    """Take the rules away."""
+    client = _client(s3)
+    client.delete_bucket_cors(Bucket=bucket)
+    client.close()
+
+
+def _client(s3: S3Target) -> Any:
+    return boto3.client(
+        "s3",
+        endpoint_url=s3.endpoint,
+        region_name=s3.region,
+        aws_access_key_id=s3.access_key_id,
+        aws_secret_access_key=s3.secret_access_key,
+        config=Config(s3={"addressing_style": "path"}),
+    )
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ HOST_PAGE = """<!doctype html>
     asked.push(why.rejected);
     return giveToken(why);
   }};
-  window.uploader = new Uploader({{ getToken }});
+  window.uploader = new Uploader({{ getToken, ...{uploader} }});
   document.getElementById("picker").addEventListener("change", ({{ target }}) => {{
     const files = [...target.files];
     // Else the same file could not be chosen twice.
@@ -103,10 +103,17 @@ class HostPage(UploadPage):
         strange: bool = False,
         options: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
+        uploader: Mapping[str, Any] | None = None,
     ) -> None:
-        """Go there. `options` are those of `upload()`, `headers` what the page is served with."""
+        """Go there. `options` are those of `upload()`, `headers` what the page is served with.
+
+        `uploader` are more options of the Uploader.
+        """
         self.site.html = HOST_PAGE.format(
-            server=self.deployed.url, token=TOKEN, options=json.dumps(options or {})
+            server=self.deployed.url,
+            token=TOKEN,
+            options=json.dumps(options or {}),
+            uploader=json.dumps(uploader or {}),
         )
         self.site.headers = headers or {}
         origin = self.site.strange_origin if strange else self.site.origin

@@ -47,12 +47,12 @@ async def test_a_store_that_cannot_be_reached_is_named_and_waited_for(
 ) -> None:
     name = "store-gone.bin"
     content = write_file(files / name, 2 * PART)
-    store = f"{upload_page.deployed.proxy.url}/**"
-    await upload_page.page.route(store, lambda route: route.abort("connectionrefused"))
+    await upload_page.lose_store_for_everybody()
+    await upload_page.lose_store()
     await upload_page.choose(files / name)
     await upload_page.until(name, "waiting")
     await expect(upload_page.card(name)).to_contain_text("The storage does not answer")
-    await upload_page.page.unroute(store)
+    await upload_page.find_store()
     await upload_page.until(name, "completed")
     assert await stored.content(await upload_page.session(name)) == content
 
@@ -62,6 +62,7 @@ async def test_a_store_that_forbids_the_page_is_told_apart_from_one_that_is_away
 ) -> None:
     name = "cors.bin"
     write_file(files / name, PART)
+    await upload_page.lose_store_for_everybody()
     # What a browser does without a matching CORS rule: the PUT fails, the host answers.
     await upload_page.page.route(PART_URLS, lambda route: route.abort("failed"))
     await upload_page.choose(files / name)

@@ -15,6 +15,9 @@ from playwright.async_api import Error, Locator, Page, Request, Response, Route,
 MIB = 1024 * 1024
 PART = 8 * MIB
 PART_URLS = re.compile(r"[?&]partNumber=")
+RELAY_URLS = re.compile(r"/parts/\d+(\?|$)")
+# By it the gateway is asked whether it reaches the store.
+LOOK_URLS = re.compile(r"/parts\?limit=1$")
 # A whole upload on a busy machine with two cores.
 PATIENCE_MS = 60_000
 
@@ -111,6 +114,20 @@ class UploadPage:
         """Return the newest session of that file name, as the API tells it; {} for none."""
         listed = (await self.deployed.call("GET", "/uploads?limit=200"))["uploads"]
         return next((session for session in listed if session["filename"] == name), {})
+
+    async def lose_store(self) -> None:
+        """Let nothing get from this page to the store."""
+        store = f"{self.deployed.proxy.url}/**"
+        await self.page.route(store, lambda route: route.abort("connectionrefused"))
+
+    async def find_store(self) -> None:
+        """Let everything get there again."""
+        await self.page.unroute(f"{self.deployed.proxy.url}/**")
+
+    async def lose_store_for_everybody(self) -> None:
+        """Let the gateway say that it does not reach the store either."""
+        problem = {"code": "storage_unavailable", "message": "No.", "hint": "", "retryable": True}
+        await self.page.route(LOOK_URLS, lambda route: route.fulfill(status=503, json=problem))
 
     async def slow_down(self, bytes_per_second: float) -> None:
         """Narrow the line for everything that this page sends."""

@@ -3,10 +3,11 @@
 import { announce } from "./page/announcer.js";
 import { Card } from "./page/card.js";
 import { element, setText } from "./page/dom.js";
-import { percent } from "./page/format.js";
+import { formatBytesOf, percent } from "./page/format.js";
 import { rememberHere, wasHere } from "./page/memory.js";
 import { SessionList } from "./page/sessions.js";
 import { saveToken, savedToken, takeTokenFromAddress } from "./page/token.js";
+import { relayedDownloadWords } from "./page/words.js";
 import { Uploader } from "./uploader.js";
 
 takeTokenFromAddress();
@@ -19,6 +20,7 @@ const active = find("active");
 const notices = find("notices");
 const uploader = new Uploader({ getToken: savedToken });
 const cards = new Set();
+const downloading = new Set();
 /** What the next chosen file is for: a session of the list, or a card that lost its file. */
 let expected = null;
 
@@ -107,10 +109,33 @@ function onChosen(files) {
   }
 }
 
-/** Asks for an address that needs no token, and goes there: a link could not carry the token. */
+/**
+ * Asks for an address that needs no token, and goes there: a link could not carry the token. Where
+ * the storage cannot be reached from here, the file comes through the gateway, and is then saved.
+ */
 async function download(sessionId) {
-  const { url } = await uploader.api.content(sessionId, { once: true });
-  element("a", { href: url, rel: "noreferrer" }).click();
+  if (downloading.has(sessionId)) return;
+  downloading.add(sessionId);
+  let notice = null;
+  const onProgress = ({ loaded, total, filename }) => {
+    if (notice === null) {
+      notice = element("p", { class: "notice", data: { tone: "warn" } });
+      notices.append(notice);
+      announce(`${filename} comes through the server`);
+    }
+    setText(notice, `${relayedDownloadWords(filename)} ${formatBytesOf(loaded, total)}.`);
+  };
+  try {
+    const { href, filename, relayed } = await uploader.api.link(sessionId, { onProgress });
+    const link = element("a", { href, rel: "noreferrer" });
+    if (relayed) link.download = filename;
+    link.click();
+    // The browser has taken the file over by then.
+    if (relayed) setTimeout(() => URL.revokeObjectURL(href), 60_000);
+  } finally {
+    downloading.delete(sessionId);
+    notice?.remove();
+  }
 }
 
 function askToken(rejected) {

@@ -78,6 +78,8 @@ export interface Progress {
   secondsLeft: number | null;
   /** The fraction read back while verifying, else null. */
   verified: number | null;
+  /** Whether the bytes go through the gateway. */
+  relayed: boolean;
 }
 
 export interface StateChange {
@@ -86,6 +88,8 @@ export interface StateChange {
   trouble: UploadError | null;
   /** Why it failed. */
   error: UploadError | null;
+  /** Whether the bytes go through the gateway. */
+  relayed: boolean;
 }
 
 export interface UploadEventMap {
@@ -107,6 +111,10 @@ export class Upload extends EventTarget {
   /** The session as the gateway last showed it. */
   readonly session: Session | null;
   readonly progress: Progress;
+  /** Whether the bytes go through the gateway, since the store cannot be reached from here. */
+  readonly relayed: boolean;
+  /** Why they do: `store_unreachable`, or `store_blocked` by its CORS rules. */
+  readonly relayCause: UploadError | null;
   /** Whether an earlier try was found and is being continued. */
   readonly resumed: boolean;
   /** What the gateway knows this file by; null until it is computed. */
@@ -157,6 +165,11 @@ export interface UploaderOptions {
   parallel?: number;
   /** At most so many files at once; 2 by default. */
   simultaneous?: number;
+  /**
+   * Whether bytes go through the gateway: `auto`, the default, where only it reaches the store.
+   * `always` never tries the store, `never` waits for it.
+   */
+  relay?: "auto" | "always" | "never";
 }
 
 export interface UploadOptions {
@@ -245,6 +258,37 @@ export class Api {
     content_type: string;
     checksums: Record<string, string>;
   }>;
+  /**
+   * Where a link must lead to download a completed upload: to the store, or, where that cannot be
+   * reached from here, to a Blob that has come through the gateway. `URL.revokeObjectURL` gives
+   * that back. `onProgress` is called only while bytes are relayed.
+   */
+  link(
+    sessionId: string,
+    options?: {
+      signal?: AbortSignal;
+      onProgress?: (got: { loaded: number; total: number; filename: string }) => void;
+    },
+  ): Promise<{ href: string; filename: string; relayed: boolean }>;
+  /** Whether the gateway reaches the store now, as far as an open session shows it. */
+  reachesStore(sessionId: string, signal?: AbortSignal): Promise<boolean>;
+  /**
+   * Sends one part through the gateway, which records it; the ETag. Tried once: where there is no
+   * answer it throws a plain Error without a `code`.
+   */
+  relayPart(
+    sessionId: string,
+    part: { number: number; checksum: string; replace?: boolean },
+    blob: Blob,
+    options: {
+      algorithm: string;
+      /** Ends it, with its reason. */
+      signal: AbortSignal;
+      /** Ends it as if nothing had moved for too long. */
+      giveUp: AbortSignal;
+      onProgress: (bytes: number) => void;
+    },
+  ): Promise<string | null>;
   /** Any other call of the gateway's API, by its path without the first slash. */
   call(
     method: string,

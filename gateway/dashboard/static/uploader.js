@@ -17,6 +17,7 @@ import { Delivery } from "./uploader/delivery.js";
 import { Digester } from "./uploader/digester.js";
 import { UploadError } from "./uploader/errors.js";
 import { Flow } from "./uploader/flow.js";
+import { RELAY_CHOICES } from "./uploader/route.js";
 import { Upload } from "./uploader/upload.js";
 import { Bell } from "./uploader/waiting.js";
 
@@ -47,30 +48,34 @@ export class Uploader {
 
   /**
    * @param {{server?: string | URL, getToken?: Function, parallel?: number,
-   *   simultaneous?: number}} options
+   *   simultaneous?: number, relay?: "auto" | "always" | "never"}} options
    *   `server`: the gateway's address; by default the one this module came from.
    *   `getToken({rejected})`: the bearer token, or null; may be async. Asked when it is first
    *   needed, and again when the gateway refuses the token `rejected`. If it throws, it is asked
    *   again later; if it gives null or the same token again, the upload fails with a 401.
    *   `parallel`: at most so many parts at once, 1 to 8, over all uploads.
    *   `simultaneous`: at most so many files at once; the others wait their turn.
+   *   `relay`: whether bytes go through the gateway: `auto` where only it reaches the store.
    */
   constructor({
     server = new URL("..", import.meta.url),
     getToken = () => null,
     parallel = PARALLEL.usual,
     simultaneous = 2,
+    relay = "auto",
   } = {}) {
     if (!(parallel >= PARALLEL.least && parallel <= PARALLEL.most)) {
       throw new RangeError(`parallel must be ${PARALLEL.least} to ${PARALLEL.most}.`);
     }
     if (!(simultaneous >= 1)) throw new RangeError("simultaneous must be at least 1.");
+    if (!RELAY_CHOICES.has(relay)) throw new RangeError("relay must be auto, always or never.");
     const bell = new Bell();
-    this.api = new Api(server, getToken, bell);
+    this.api = new Api(server, getToken, bell, relay);
     this.#most = { ...STAGES, sending: simultaneous };
     this.#context = {
       api: this.api,
       bell,
+      relay,
       flow: new Flow(Math.floor(parallel)),
       digester: new Digester(),
       enqueue: (delivery) => this.#enqueue(delivery),

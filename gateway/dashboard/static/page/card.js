@@ -6,7 +6,14 @@ import { confirmCancel } from "./confirm.js";
 import { element, iconButton, setText, textButton } from "./dom.js";
 import { formatBytes, formatBytesOf, formatDuration, percent } from "./format.js";
 import { icon } from "./icons.js";
-import { AGAIN_LABELS, failureWords, stateWords, troubleWords, VERIFIED } from "./words.js";
+import {
+  AGAIN_LABELS,
+  failureWords,
+  relayWords,
+  stateWords,
+  troubleWords,
+  VERIFIED,
+} from "./words.js";
 
 const STOPPABLE = new Set(["queued", "preparing", "uploading"]);
 const OVER = new Set(["completed", "failed", "aborted"]);
@@ -47,6 +54,7 @@ export class Card {
       amount: element("span", { class: "amount" }),
       pace: element("span", { class: "pace" }),
       notice: element("div", { class: "notice", hidden: true }),
+      relayed: element("p", { class: "note", hidden: true }),
     };
     this.element = element(
       "li",
@@ -61,6 +69,7 @@ export class Card {
       element("div", { class: "card-buttons" }, ...Object.values(this.#buttons)),
       this.#bar.element,
       element("p", { class: "figures" }, this.#parts.amount, this.#parts.pace),
+      this.#parts.relayed,
       this.#parts.notice,
       note === null ? null : element("p", { class: "note" }, note),
     );
@@ -89,6 +98,8 @@ export class Card {
       announce(`${file.name}: ${said}`);
     }
     this.#lastState = said;
+    // After the state, which would take its place where it is read out.
+    this.#showRelayed(state);
   }
 
   #showButtons(state) {
@@ -126,6 +137,16 @@ export class Card {
     }
   }
 
+  #showRelayed(state) {
+    const { relayed, relayCause, file } = this.#upload;
+    const note = this.#parts.relayed;
+    const before = note.hidden;
+    note.hidden = !relayed || OVER.has(state);
+    if (note.hidden) return;
+    setText(note, relayWords(relayCause));
+    if (before) announce(`${file.name}: ${note.textContent}`);
+  }
+
   #showFailure({ title, text, again }, error) {
     const { notice, state } = this.#parts;
     notice.dataset.tone = "danger";
@@ -151,8 +172,19 @@ export class Card {
     notice.append(
       element("p", {}, VERIFIED[session.verified_by] ?? ""),
       ...(stored ? [element("p", { class: "fine" }, stored.join(" "))] : []),
-      textButton("Download", () => this.#actions.download(session.session_id)),
+      textButton("Download", () => this.#download(session.session_id)),
     );
+  }
+
+  async #download(sessionId) {
+    const { notice } = this.#parts;
+    notice.querySelector(".download-problem")?.remove();
+    try {
+      await this.#actions.download(sessionId);
+    } catch (error) {
+      const { title, text } = failureWords(error);
+      notice.append(element("p", { class: "download-problem" }, `${title}. ${text}`));
+    }
   }
 
   #showProgress(now) {

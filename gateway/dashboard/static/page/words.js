@@ -76,6 +76,20 @@ export function troubleWords({ code, message, hint, details }) {
   return { title: "The gateway is not ready", text: `${message} ${hint} Trying again.`.trim() };
 }
 
+/** Why a file goes through the gateway. */
+export function relayWords(cause) {
+  const why =
+    cause?.code === "store_blocked"
+      ? "The storage takes no files from this page directly"
+      : "Your network cannot reach the storage directly";
+  return `${why}; the file goes through the server, which may be slower.`;
+}
+
+/** Of a download that comes through the gateway. */
+export function relayedDownloadWords(name) {
+  return `Your network cannot reach the storage directly; ${name} comes through the server.`;
+}
+
 /** @returns {{title: string, text: string, again: "resume" | "restart" | "choose" | null}} */
 export function failureWords({ code, message, hint }) {
   const words = FAILURES[code] ?? { title: "This did not work", again: "resume" };

@@ -7,11 +7,14 @@
  */
 
 import { UploadError } from "./errors.js";
-import { gatewayTrouble } from "./reachability.js";
+import { answersAtAll, gatewayTrouble } from "./reachability.js";
+import { getBlob, putPart, TransferError } from "./transfer.js";
 import { Backoff, Bell, withLimit } from "./waiting.js";
 
 /** In ms: how long one attempt may take, unless a call says otherwise. */
 const TIMEOUT = 30_000;
+/** How long the gateway may take to look into the store, in ms. */
+const LOOK = 8_000;
 /** How often a 500, which the gateway calls its own mistake, is tried before it is believed. */
 const MISTAKES = 5;
 /** The longest that an answer's Retry-After is obeyed, in ms. */
@@ -27,6 +30,7 @@ export class Api {
   #asking = null;
   #answered = false;
   #bell;
+  #relay;
   /** The gateway's clock minus ours, in ms, as its last answer had it. */
   clockOffset = 0;
 
@@ -36,12 +40,14 @@ export class Api {
    *   asked before the first call, and again when the gateway refuses the token `rejected`; null
    *   or the same token again ends the call with a 401, while a failure counts as a passing one
    * @param {Bell} bell rings to end all delays between attempts at once
+   * @param {"auto" | "always" | "never"} relay whether downloads go through the gateway
    */
-  constructor(server, getToken, bell = new Bell()) {
+  constructor(server, getToken, bell = new Bell(), relay = "auto") {
     const url = new URL(server, globalThis.location?.href);
     this.#server = url.href.endsWith("/") ? url.href : `${url.href}/`;
     this.#getToken = getToken;
     this.#bell = bell;
+    this.#relay = relay;
   }
 
   create(body, idempotencyKey, options) {
@@ -96,6 +102,72 @@ export class Api {
     return this.call("GET", `uploads/${id}/content`, options);
   }
 
+  /** Whether the gateway reaches the store now: listing an open session's parts makes it look. */
+  async reachesStore(id, signal) {
+    try {
+      await this.parts(id, { limit: 1 }, { once: true, timeout: LOOK, signal });
+      return true;
+    } catch {
+      signal?.throwIfAborted();
+      return false;
+    }
+  }
+
+  /**
+   * Sends one part through the gateway, which records it.
+   *
+   * @param {string} id
+   * @param {import("./parts.js").Part} part with its checksum
+   * @param {Blob} blob
+   * @param {{algorithm: string, signal: AbortSignal, giveUp: AbortSignal,
+   *   onProgress: (bytes: number) => void}} attempt as in `putPart` of transfer.js
+   * @returns {Promise<string | null>} the ETag
+   * @throws {UploadError | TransferError} TransferError where there was no answer
+   */
+  relayPart(id, part, blob, { algorithm, ...attempt }) {
+    const url = new URL(`uploads/${id}/parts/${part.number}`, this.#server);
+    if (part.replace) url.searchParams.set("replace", 1);
+    const digest = { [`x-amz-checksum-${algorithm}`]: part.checksum };
+    return this.#authorized((token) => {
+      const headers = { ...bearer(token), ...digest };
+      return putPart({ url: url.href, headers }, blob, { ...attempt, refusal: relayRefusal });
+    });
+  }
+
+  /**
+   * Where a link of a page must lead to download a completed upload: to the store, by an address
+   * that needs no token; where that cannot be reached from here, to a Blob that has come through
+   * the gateway.
+   *
+   * @param {string} id
+   * @param {{signal?: AbortSignal, onProgress?: (got: {loaded: number, total: number,
+   *   filename: string}) => void}} options `onProgress` is called only while bytes are relayed
+   * @returns {Promise<{href: string, filename: string, relayed: boolean}>} `href` is to be given to
+   *   `URL.revokeObjectURL` when it was used and `relayed`
+   * @throws {UploadError}
+   */
+  async link(id, { signal, onProgress } = {}) {
+    const { url, filename, size: total } = await this.content(id, { once: true, signal });
+    const direct = async () => this.#relay === "never" || answersAtAll(new URL(url).origin, signal);
+    if (this.#relay !== "always" && (await direct())) {
+      return { href: url, filename, relayed: false };
+    }
+    signal?.throwIfAborted();
+    const source = new URL(`uploads/${id}/content?relay=1`, this.#server).href;
+    const tell = (loaded) => onProgress?.({ loaded, total, filename });
+    tell(0);
+    try {
+      const blob = await this.#authorized((token) => {
+        const options = { signal, onProgress: tell, refusal: relayRefusal };
+        return getBlob({ url: source, headers: bearer(token) }, options);
+      });
+      return { href: URL.createObjectURL(blob), filename, relayed: true };
+    } catch (cause) {
+      if (!(cause instanceof TransferError)) throw cause;
+      throw await gatewayTrouble(this.#server, { answered: true, cause, signal });
+    }
+  }
+
   /**
    * @param {string} method
    * @param {string} path below the server's address
@@ -115,7 +187,9 @@ export class Api {
     const backoff = new Backoff();
     for (let attempt = 1; ; attempt += 1) {
       try {
-        const answer = await this.#authorized(method, url, { signal, ...request });
+        const answer = await this.#authorized((token) =>
+          this.#attempt(method, url, token, { signal, ...request }),
+        );
         if (attempt > 1) onTrouble?.(null);
         return answer;
       } catch (error) {
@@ -130,16 +204,16 @@ export class Api {
     }
   }
 
-  async #authorized(method, url, request) {
+  async #authorized(attempt) {
     const used = this.#token === undefined ? await this.#ask(this.#rejected) : this.#token;
     try {
-      return await this.#attempt(method, url, used, request);
+      return await attempt(used);
     } catch (error) {
       if (error.status !== 401) throw error;
       // Another call may have brought a new token while this one was on its way.
       const fresh = this.#token === used ? await this.#ask(used) : this.#token;
       if (fresh !== used && fresh !== undefined) {
-        return await this.#attempt(method, url, fresh, request);
+        return await attempt(fresh);
       }
       this.#rejected = used;
       this.#token = undefined;
@@ -172,7 +246,7 @@ export class Api {
       headers: {
         Accept: "application/json",
         ...(body && { "Content-Type": "application/json" }),
-        ...(token && { Authorization: `Bearer ${token}` }),
+        ...bearer(token),
         ...headers,
       },
       body: body && JSON.stringify(body),
@@ -202,20 +276,48 @@ export class Api {
   }
 }
 
+function bearer(token) {
+  return token ? { Authorization: `Bearer ${token}` } : {};
+}
+
 async function read(response) {
-  const text = await response.text();
-  let json = null;
-  try {
-    json = text === "" ? {} : JSON.parse(text);
-  } catch {
-    // Something between us and the gateway answered in its place; below it becomes an error.
-  }
-  const seconds = Number.parseInt(response.headers.get("Retry-After") ?? "", 10);
-  const retryAfter = Number.isNaN(seconds) ? null : seconds;
+  const json = parse(await response.text());
+  const retryAfter = secondsOf(response.headers.get("Retry-After"));
   if (response.ok && json !== null) return retryAfter === null ? json : { ...json, retryAfter };
-  const { status } = response;
+  throw refusal(response.status, json, retryAfter);
+}
+
+/** The error of an answer to bytes that were, or should have been, relayed. */
+function relayRefusal(request) {
+  const { status, responseText } = request;
+  const json = parse(responseText);
+  if (status === 413 && !json?.code) {
+    const message = "Something before the gateway takes no bodies of a part's size.";
+    return new UploadError("relay_too_large", message, {
+      hint: "The proxy before the gateway must allow larger ones (nginx: client_max_body_size).",
+      status,
+    });
+  }
+  return refusal(status, json, secondsOf(request.getResponseHeader("Retry-After")));
+}
+
+function parse(text) {
+  try {
+    return text === "" ? {} : JSON.parse(text);
+  } catch {
+    // Something between us and the gateway answered in its place; it becomes an error.
+    return null;
+  }
+}
+
+function secondsOf(text) {
+  const seconds = Number.parseInt(text ?? "", 10);
+  return Number.isNaN(seconds) ? null : seconds;
+}
+
+function refusal(status, json, retryAfter) {
   if (json?.code) {
-    throw new UploadError(json.code, json.message, {
+    return new UploadError(json.code, json.message, {
       hint: json.hint,
       status,
       retryable: json.retryable || PASSING.has(status),
@@ -226,9 +328,9 @@ async function read(response) {
   }
   if (PASSING.has(status)) {
     const message = "The gateway does not answer.";
-    throw new UploadError("gateway_unreachable", message, { status, retryable: true, retryAfter });
+    return new UploadError("gateway_unreachable", message, { status, retryable: true, retryAfter });
   }
-  throw new UploadError("not_a_gateway", `The server's answer (${status}) is not the gateway's.`, {
+  return new UploadError("not_a_gateway", `The server's answer (${status}) is not the gateway's.`, {
     hint: "Check the gateway's address.",
     status,
   });

@@ -13,6 +13,7 @@ import { fingerprint } from "./fingerprint.js";
 import { parseRanges, planParts } from "./parts.js";
 import { Rate } from "./rate.js";
 import { offline } from "./reachability.js";
+import { Route } from "./route.js";
 import { Sending, SessionClosed } from "./sending.js";
 import { Upload } from "./upload.js";
 
@@ -64,6 +65,7 @@ export class Delivery {
     this.#context = context;
     this.api = context.api;
     this.flow = context.flow;
+    this.route = new Route(context.relay);
   }
 
   get progress() {
@@ -82,6 +84,7 @@ export class Delivery {
       speed,
       secondsLeft: speed ? (total - sent) / speed : null,
       verified: this.#verified,
+      relayed: this.route.relayed,
     };
   }
 
@@ -323,6 +326,14 @@ export class Delivery {
     this.#emitProgress(false);
   }
 
+  /** The bytes take another way: what was measured of the first does not count any more. */
+  routeChanged() {
+    this.#troubles.store = null;
+    this.rate.clear();
+    this.#notify();
+    this.#emitProgress(true);
+  }
+
   /** Why nothing moves just now (UploadError), though it goes on by itself; else null. */
   get trouble() {
     const { device, gateway, store } = this.#troubles;
@@ -351,7 +362,8 @@ export class Delivery {
 
   #notify() {
     const { state, trouble, error } = this;
-    this.upload.dispatchEvent(new CustomEvent("state", { detail: { state, trouble, error } }));
+    const detail = { state, trouble, error, relayed: this.route.relayed };
+    this.upload.dispatchEvent(new CustomEvent("state", { detail }));
   }
 
   #emitProgress(always) {

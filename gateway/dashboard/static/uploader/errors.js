@@ -3,7 +3,7 @@
 /**
  * An error with a stable code: one of the gateway's own, or one of these, found here:
  * `file_changed`, `already_uploading`, `part_damaged`, `store_refused`, `etag_hidden`,
- * `content_differs`, `not_a_gateway`, `unexpected`. Only as trouble, which passes: `offline`,
+ * `content_differs`, `relay_too_large`, `not_a_gateway`, `unexpected`. Only as trouble, which passes: `offline`,
  * `gateway_unreachable`, `gateway_blocked`, `token_unavailable`, `store_unreachable`,
  * `store_blocked`, `store_busy`, `storage_full`.
  */

@@ -2,6 +2,9 @@
  * Sends the parts of one session: reads and digests them a window ahead, has them signed with their
  * checksums bound, PUTs as many at once as the Flow lets it, acknowledges in batches.
  *
+ * Where only the gateway reaches the store, parts go through it with their checksums instead, and
+ * need neither be signed nor acknowledged.
+ *
  * It ends when every part is stored with the bytes of this file, or throws what only a person can
  * mend. Whatever passes by itself (network, store, expired addresses) it waits out. Memory: the
  * browser streams Blobs from disk; nothing here holds a part.
@@ -9,8 +12,8 @@
 
 import { asUploadError, fileChanged, UploadError } from "./errors.js";
 import { matches } from "./parts.js";
-import { storeTrouble } from "./reachability.js";
-import { putPart } from "./transfer.js";
+import { isOffline, offline, storeTrouble } from "./reachability.js";
+import { putPart, TransferError } from "./transfer.js";
 import { Bell } from "./waiting.js";
 import { lifeOf, partsAhead } from "./window.js";
 
@@ -25,7 +28,12 @@ const MARGIN = 10_000;
 const HURRY = 250;
 /** How often one part may fail in a way that is its own, before a person is asked. */
 const PATIENCE = { refused: 8, damaged: 5, conflicts: 5 };
-const DIGEST_CODES = new Set(["BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch"]);
+const DIGEST_CODES = new Set([
+  "BadDigest",
+  "InvalidDigest",
+  "XAmzContentChecksumMismatch",
+  "digest_mismatch",
+]);
 /** A call for an open session found that another client has completed it. */
 const CLOSED_CODES = new Set(["session_completed", "session_corrupt", "session_rejected"]);
 
@@ -41,12 +49,12 @@ export class Sending {
   #unacknowledged = [];
   #oldest = 0;
   #failure = null;
-  #taken = false;
   #signal;
 
   /**
    * @param {object} upload its Delivery, of which this uses `file`, `session`, `parts`, `api`, `flow`,
-   *   `rate`, and `digest`, `learnStored`, `sent`, `changed`, `setTrouble`, `callOptions`
+   *   `rate`, `route`, and `digest`, `learnStored`, `sent`, `changed`, `setTrouble`, `callOptions`,
+   *   `routeChanged`
    */
   constructor(upload) {
     this.#upload = upload;
@@ -97,7 +105,8 @@ export class Sending {
   }
 
   #isOver() {
-    const idle = !this.#filling && !this.#flushing && this.#inFlight.size === 0;
+    // An attempt is there until it was decided what becomes of its part.
+    const idle = !this.#filling && !this.#flushing && this.#attempts.size === 0;
     const nothing = this.#queue.length + this.#ready.length + this.#unacknowledged.length === 0;
     return idle && nothing && this.#failure === null;
   }
@@ -130,7 +139,8 @@ export class Sending {
       if (part.known !== null && this.#adopt(part)) continue;
       batch.push(part);
     }
-    if (batch.length > 0) await this.#sign(batch);
+    if (this.#upload.route.relayed) this.#ready.push(...batch);
+    else if (batch.length > 0) await this.#sign(batch);
   }
 
   /** Skips a part whose stored bytes are those of the file; else marks it to be replaced. */
@@ -194,15 +204,15 @@ export class Sending {
   }
 
   #start(part) {
-    const { target } = part;
-    if (performance.now() > target.deadline) {
-      this.#upload.flow.leave(this);
+    const { api, file, flow, route, session } = this.#upload;
+    const { relayed } = route;
+    if (!relayed && performance.now() > part.target.deadline) {
+      flow.leave(this);
       this.#again(part);
       return;
     }
-    const { file, flow } = this.#upload;
     const startedAt = performance.now();
-    const attempt = { giveUp: new AbortController(), movedAt: startedAt };
+    const attempt = { giveUp: new AbortController(), movedAt: startedAt, relayed };
     this.#attempts.add(attempt);
     this.#inFlight.set(part.number, 0);
     const onProgress = (bytes) => {
@@ -212,10 +222,18 @@ export class Sending {
       this.#upload.sent(Math.max(0, bytes - before));
     };
     const body = file.slice(part.start, part.start + part.size);
-    putPart(target, body, { signal: this.#signal, giveUp: attempt.giveUp.signal, onProgress })
+    const options = { signal: this.#signal, giveUp: attempt.giveUp.signal, onProgress };
+    const algorithm = session.checksum_algorithm;
+    const sent = relayed
+      ? api.relayPart(session.session_id, part, body, { ...options, algorithm })
+      : putPart(part.target, body, { ...options, strange: !route.hasAnswered });
+    sent
       .then(
-        (etag) => this.#stored(part, etag, startedAt),
-        (error) => this.#missed(part, error, startedAt),
+        (etag) => this.#stored(part, etag, attempt, startedAt),
+        (error) =>
+          relayed
+            ? this.#relayMissed(part, error, startedAt)
+            : this.#missed(part, error, startedAt),
       )
       .catch((error) => this.#fail(error))
       .finally(() => {
@@ -225,17 +243,17 @@ export class Sending {
       });
   }
 
-  async #stored(part, etag, startedAt) {
+  async #stored(part, etag, { relayed }, startedAt) {
     try {
       part.etag = etag ?? (await this.#askEtag(part));
     } finally {
       this.#inFlight.delete(part.number);
     }
-    this.#taken = true;
+    if (!relayed) this.#upload.route.storeAnswered();
     this.#upload.flow.succeeded(startedAt);
     this.#upload.setTrouble("store", null);
     this.#settle(part);
-    this.#acknowledgeLater(part);
+    if (!relayed) this.#acknowledgeLater(part);
   }
 
   /** Where the store's CORS rules hide the ETag, the gateway can still see it. */
@@ -253,9 +271,10 @@ export class Sending {
     this.#inFlight.delete(part.number);
     this.#upload.changed();
     this.#signal.throwIfAborted();
-    const { flow } = this.#upload;
+    const { flow, route } = this.#upload;
     const { status, code } = error;
     if (status === 0) await this.#probeFile(part);
+    else route.storeAnswered();
     if (DIGEST_CODES.has(code)) {
       this.#count(part, "damaged", error);
       part.checksum = null;
@@ -269,17 +288,55 @@ export class Sending {
       if (part.counts.refused > 1) flow.failed(startedAt);
     } else {
       flow.failed(startedAt);
-      const trouble = await storeTrouble(part.target.url, error, {
-        taken: this.#taken,
-        signal: this.#signal,
-      });
-      this.#upload.setTrouble("store", trouble);
+      await this.#goAround(part, error, startedAt);
     }
     // A store may refuse and hang up in mid-body, which looks like a network failure here: the
     // address is trusted for a second attempt, not for a third.
     if (status === 0) part.counts.lost += 1;
     if (status === 0 && part.counts.lost === 1) this.#ready.unshift(part);
     else this.#again(part);
+  }
+
+  /** Says what is in the way of the store, unless there is another way from now on. */
+  async #goAround(part, error, startedAt) {
+    const { api, flow, route, session } = this.#upload;
+    const signal = this.#signal;
+    if (route.relayed) return;
+    const trouble = await storeTrouble(part.target.url, error, {
+      taken: route.hasAnswered,
+      signal,
+    });
+    const gatewayReaches = () => api.reachesStore(session.session_id, signal);
+    if (!(await route.avoidsStore(trouble, startedAt, { gatewayReaches, signal }))) {
+      if (!route.undecided) this.#upload.setTrouble("store", trouble);
+      return;
+    }
+    // What hangs before the store would only keep others from their turn.
+    for (const attempt of this.#attempts) if (!attempt.relayed) attempt.giveUp.abort();
+    this.#upload.routeChanged();
+    flow.open();
+  }
+
+  async #relayMissed(part, error, startedAt) {
+    this.#inFlight.delete(part.number);
+    this.#upload.changed();
+    this.#signal.throwIfAborted();
+    if (error.code === "part_conflict") {
+      await this.#reconsider([part], error);
+      return;
+    }
+    if (DIGEST_CODES.has(error.code)) {
+      this.#count(part, "damaged", error);
+      part.checksum = null;
+    } else {
+      const unheard = error instanceof TransferError;
+      if (!unheard && !error.retryable) throw error;
+      if (unheard) await this.#probeFile(part);
+      this.#upload.flow.failed(startedAt);
+      const nobody = () => new UploadError("gateway_unreachable", "The gateway does not answer.");
+      this.#upload.setTrouble("store", unheard ? (isOffline() ? offline() : nobody()) : error);
+    }
+    this.#again(part);
   }
 
   /** A file that was changed on disk fails like the network does; one byte tells them apart. */

@@ -1,7 +1,8 @@
 /**
  * One upload as a page sees it: its state, its figures, its events, and what may be asked of it.
  *
- * Events, each with a `detail`: `progress` (as the property), `state` ({state, trouble, error}),
+ * Events, each with a `detail`: `progress` (as the property), `state` ({state, trouble, error,
+ * relayed}),
  * `done` (the session) and `error` (UploadError). The work is done by its Delivery.
  */
 export class Upload extends EventTarget {
@@ -44,10 +45,20 @@ export class Upload extends EventTarget {
    * `sent` counts what is stored and on its way, and never falls; `stored` only what is stored with
    * the bytes of this file; `fraction` is what of the file is sent, 0 to 1; `speed` (bytes/s) and
    * `secondsLeft` are null while unknown; `verified` is the fraction read back while verifying,
-   * else null.
+   * else null; `relayed` as the property below.
    */
   get progress() {
     return this.#delivery.progress;
+  }
+
+  /** Whether the bytes go through the gateway, since the store cannot be reached from here. */
+  get relayed() {
+    return this.#delivery.route.relayed;
+  }
+
+  /** Why they do (UploadError `store_unreachable` or `store_blocked`), else null. */
+  get relayCause() {
+    return this.#delivery.route.cause;
   }
 
   /** Whether an earlier try was found and is being continued. */
