@@ -10,6 +10,7 @@ from typing import Any
 
 from gateway.core.chunk_store import Chunk, ChunkStore
 from gateway.core.chunking import MAX_CHUNKS
+from gateway.core.lifecycle import SETTLED
 from gateway.core.ports import PartOutcome
 from gateway.errors import Conflict, InvalidRequest, Unavailable
 from gateway.state.redis.client import Client, Script, Word
@@ -129,6 +130,10 @@ class RedisChunkStore(ChunkStore):
         # The chunk counts already; the sum is right again with the next one.
         try:
             await self._client.run(_SUM_STAGED, self._keys.staged, session_id, reply[2], reply[3])
+            state = await self._client.command("HGET", self._keys.session(session_id), "state")
+            if state is None or state.decode() in SETTLED:
+                # Its staging is being cleared, or was already: then it would be counted for ever.
+                await self.forget_staged(session_id)
         except Unavailable as error:
             log.warning(
                 "staged bytes are not summed: %s", error.code, extra={"session_id": session_id}
