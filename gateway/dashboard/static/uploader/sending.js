@@ -7,7 +7,8 @@
  *
  * It ends when every part is stored with the bytes of this file, or throws what only a person can
  * mend. Whatever passes by itself (network, store, expired addresses) it waits out. Memory: the
- * browser streams Blobs from disk; nothing here holds a part.
+ * browser streams Blobs from disk; nothing here holds a part. The file is long so that everything
+ * that decides what becomes of a part is in one place.
  */
 
 import { asUploadError, fileChanged, UploadError } from "./errors.js";
