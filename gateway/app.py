@@ -72,6 +72,7 @@ from gateway.web.limits import ServerOptions, make_runner
 from gateway.web.openapi import OPENAPI_OPERATIONS, assemble, openapi_routes
 from gateway.web.pipeline import install
 from gateway.web.tls import Certificate, TLSSite
+from gateway.web.turns import TURNS, Turns
 
 log = structlog.get_logger(__name__)
 
@@ -220,6 +221,7 @@ def build_app(
     app[FRONT] = FrontReader(
         Front(settings.public_url, settings.trusted_proxies, settings.proxy_header)
     )
+    app[TURNS] = Turns()
     app[PACE] = BodyPace(grace=settings.body_grace, min_rate=settings.body_min_rate)
     app.router.add_routes(health_routes(checks, metrics, draining=lambda: stop.draining))
     app.router.add_routes(dashboard_routes(DashboardOptions(store.page_origins)))

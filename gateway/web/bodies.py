@@ -22,6 +22,7 @@ from aiohttp.web_protocol import RequestPayloadError
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from gateway.errors import GatewayError, InvalidRequest, TooLarge, UnsupportedType
+from gateway.web.turns import TURN
 
 KIB = 1024
 DEFAULT_LIMIT = 64 * KIB
@@ -152,6 +153,9 @@ async def iter_body(request: web.Request) -> AsyncGenerator[bytes, None]:
             ) from error
         waited += time.monotonic() - started
         if not block:
+            # Whatever comes now takes as long as the gateway does, not as its client pleases.
+            if TURN in request:
+                request[TURN].give_back()
             return
         received += len(block)
         yield block

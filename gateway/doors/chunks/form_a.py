@@ -14,6 +14,7 @@ from gateway.doors.chunks.posts import PostForm, receive_chunk
 from gateway.errors import SessionNotFound
 from gateway.web.bodies import expect_later
 from gateway.web.door import PRINCIPAL
+from gateway.web.turns import in_turn
 
 PREFIXES: Final = ("/upload-chunk", "/upload-status")
 NAMES: Final = PostForm("a", "file_id", "filename", ("chunk",), completes_itself=True)
@@ -29,7 +30,7 @@ class FormA:
     def routes(self) -> Iterable[web.RouteDef]:
         """Return the routes."""
         return [
-            web.post("/upload-chunk", self.upload_chunk, expect_handler=expect_later),
+            web.post("/upload-chunk", in_turn(self.upload_chunk), expect_handler=expect_later),
             web.get(
                 "/upload-status/{file_id}",
                 self.upload_status,

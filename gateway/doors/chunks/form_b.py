@@ -19,6 +19,7 @@ from gateway.errors import GatewayError, SessionNotFound
 from gateway.web.bodies import expect_later
 from gateway.web.door import PRINCIPAL
 from gateway.web.forms import read_fields
+from gateway.web.turns import in_turn
 
 PREFIXES: Final = ("/administration/upload",)
 NAMES: Final = PostForm("b", "upload_id", "file_name", ("chunk", "file"), completes_itself=False)
@@ -37,7 +38,7 @@ class FormB:
     def routes(self) -> Iterable[web.RouteDef]:
         """Return the routes, each with and without its last slash."""
         calls: list[tuple[str, str, _Handler]] = [
-            ("POST", "/administration/upload/chunk", self.upload_chunk),
+            ("POST", "/administration/upload/chunk", in_turn(self.upload_chunk)),
             ("POST", "/administration/upload/complete", self.complete),
             ("GET", "/administration/upload/status/{upload_id}", self.status),
         ]

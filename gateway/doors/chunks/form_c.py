@@ -16,6 +16,7 @@ from gateway.errors import InvalidRequest
 from gateway.web.bodies import expect_later, iter_body
 from gateway.web.digests import read_digests
 from gateway.web.door import PRINCIPAL
+from gateway.web.turns import in_turn
 
 _INDEX: Final = re.compile(r"[0-9]{1,5}", re.ASCII)
 
@@ -29,7 +30,11 @@ class FormC:
     def routes(self) -> Iterable[web.RouteDef]:
         """Return the route."""
         return [
-            web.put("/uploads/{session_id}/part/{idx}", self.put_part, expect_handler=expect_later)
+            web.put(
+                "/uploads/{session_id}/part/{idx}",
+                in_turn(self.put_part),
+                expect_handler=expect_later,
+            )
         ]
 
     async def put_part(self, request: web.Request) -> web.StreamResponse:

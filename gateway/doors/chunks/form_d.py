@@ -30,6 +30,7 @@ from gateway.web.bodies import Wire, expect_later, iter_body, read_json
 from gateway.web.digests import read_digests
 from gateway.web.door import PRINCIPAL
 from gateway.web.forwarding import front_of
+from gateway.web.turns import in_turn
 
 PREFIXES: Final = ("/uploads/sessions",)
 FORM: Final = "d"
@@ -98,7 +99,9 @@ class FormD:
             web.post("/uploads/sessions", self.create, expect_handler=later),
             web.get(session, self.get, allow_head=True, expect_handler=later),
             web.delete(session, self.abort, expect_handler=later),
-            web.put(f"{session}/parts/{{part_number}}", self.put_part, expect_handler=later),
+            web.put(
+                f"{session}/parts/{{part_number}}", in_turn(self.put_part), expect_handler=later
+            ),
             web.post(f"{session}/complete", self.complete, expect_handler=later),
         ]
 

@@ -20,6 +20,7 @@ from gateway.web.door import PRINCIPAL, Door
 from gateway.web.errors import REQUEST_ID, problem_response
 from gateway.web.forwarding import front_of
 from gateway.web.operations import Operation
+from gateway.web.turns import in_turn
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 # How soon a client should ask again whether a completion is through, in seconds.
@@ -78,7 +79,7 @@ class NativeDoor(Door):
             _route("POST", f"{session}/parts/sign", self.sign),
             _route("POST", f"{session}/parts", self.acknowledge),
             _route("GET", f"{session}/parts", self.parts, allow_head=True),
-            _route("PUT", f"{session}/parts/{{part_number}}", self.put_part),
+            _route("PUT", f"{session}/parts/{{part_number}}", in_turn(self.put_part)),
             _route("POST", f"{session}/progress", self.report_in_flight),
             _route("POST", f"{session}/complete", self.complete),
             _route("GET", f"{session}/events", self.events),
