@@ -15,8 +15,10 @@ from servers import process_gone, until
 from gateway.embedded import Seaweed, Valkey, launch, process
 
 PARENT = """
-    import asyncio, json, sys
+    import asyncio, json, signal, sys
     from pathlib import Path
+    # A shell that runs the tests in the background has all that they start ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     from gateway.embedded import Seaweed, Valkey
 
     async def main():
