@@ -23,7 +23,7 @@ from gateway.core.chunk_store import Chunk, ChunkStore
 from gateway.core.chunking import ChunkLayout, gaps, has_bit, lay_out
 from gateway.core.completer import Completer
 from gateway.core.content import TAKES_ALL, ContentPolicy
-from gateway.core.digests import write_digests
+from gateway.core.digests import delete_other_digests, write_digests
 from gateway.core.freezer import Freezer
 from gateway.core.holding import held
 from gateway.core.lifecycle import CLOSED, SETTLED, UNSETTLED
@@ -298,6 +298,7 @@ class Assembler:
         try:
             await write_digests(self._staging, session_id, digests)
             await record_part(self._sessions, session, digests)
+            await delete_other_digests(self._staging, session_id, digests.part)
         except Conflict as error:
             if error.code == "session_not_open":
                 await self.leave_nothing(session_id)

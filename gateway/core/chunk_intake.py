@@ -4,7 +4,7 @@ Which session a chunk belongs to, and what becomes of it, others decide.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
-from contextlib import aclosing, nullcontext
+from contextlib import aclosing, nullcontext, suppress
 from dataclasses import dataclass
 
 from gateway.core.budget import MemoryBudget
@@ -12,7 +12,7 @@ from gateway.core.checksums import ALGORITHMS
 from gateway.core.chunk_store import Chunk, ChunkStore
 from gateway.core.chunking import has_bit, lay_out
 from gateway.core.content import TAKES_ALL, ContentPolicy
-from gateway.core.digests import PartDigests, write_digests
+from gateway.core.digests import PartDigests, delete_digests, write_digests
 from gateway.core.lifecycle import require_open
 from gateway.core.loose import LooseChunk
 from gateway.core.model import Part, State, UploadSession
@@ -134,9 +134,15 @@ class ChunkIntake:
             session.session_id,
             PartDigests(kept, index, layout_size, part.size, digest),
         )
-        return await self.chunks.add_chunk(
-            session.session_id, Chunk(index, part.size, checksum), total=total
-        )
+        try:
+            return await self.chunks.add_chunk(
+                session.session_id, Chunk(index, part.size, checksum), total=total
+            )
+        except (Conflict, InvalidRequest):
+            # Storage must not remember as a chunk what is none; what counts is staged.
+            with suppress(GatewayError):
+                await delete_digests(self.staging, session.session_id, kept)
+            raise
 
     def _check_size(self, session: UploadSession, size: int, *, is_last: bool, whole: bool) -> None:
         """Raise where a chunk of this size, or one that has grown to it, can be none of the file."""

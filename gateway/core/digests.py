@@ -1,20 +1,24 @@
 """What storage remembers of the chunks in a part, since an unfinished part cannot be read back.
 
-One small object a part, `.gateway/staging/<session id>/part-<number>`, written when the store has
-taken the part and before the part is recorded: with it, the staged pieces of those chunks may go.
-It speaks of the part with that ETag and of no other.
+One small object a part, `.gateway/staging/<session id>/part-<number>-<digest of the ETag>`, written
+when the store has taken the part and before the part is recorded: with it, the staged pieces of
+those chunks may go. It speaks of the part with that ETag and of no other; of two that were sent for
+one number none overwrites what is said of the other.
 """
 
 import asyncio
 import base64
 import json
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, Final
 
 from gateway.core.checksums import ALGORITHMS
 from gateway.core.chunk_store import Chunk
 from gateway.core.model import Part
+from gateway.core.pieces import folder_of
 from gateway.core.record import part_from_record, part_to_record
 from gateway.core.staging import Staging
 from gateway.errors import GatewayError, NoSuchObject
@@ -59,19 +63,41 @@ class PartDigests:
 async def write_digests(staging: Staging, session_id: str, digests: PartDigests) -> None:
     """Store what a part consists of, overwriting what was said before."""
     body = await asyncio.to_thread(_encode, digests)
-    await staging.put_object(session_id, f"{_NAME}{digests.part.number:05d}", body)
+    await staging.put_object(session_id, _name(digests.part), body)
+
+
+async def delete_digests(staging: Staging, session_id: str, part: Part) -> None:
+    """Delete what was said of a part, and only of the one with that ETag."""
+    await staging.delete([folder_of(session_id) + _name(part)])
+
+
+async def delete_other_digests(staging: Staging, session_id: str, part: Part) -> None:
+    """Delete what was said of all others with the same number: this one counts."""
+    kept = _name(part)
+    async with aclosing(staging.names(session_id, _start(part))) as names:
+        others = [folder_of(session_id) + name async for name in names if name != kept]
+    await staging.delete(others)
 
 
 async def read_digests(staging: Staging, session_id: str) -> AsyncGenerator[PartDigests, None]:
-    """Yield what is said of parts; what makes no sense is passed over, as if nobody had said it."""
-    async for name in staging.names(session_id, _NAME):
-        try:
-            body = await staging.get_object(session_id, name, limit=_MAX_BYTES)
-        except NoSuchObject:
-            continue
-        digests = await asyncio.to_thread(_decode, body)
-        if digests is not None and name == f"{_NAME}{digests.part.number:05d}":
-            yield digests
+    """Yield what is said of parts, in order of number; what makes no sense is passed over."""
+    async with aclosing(staging.names(session_id, _NAME)) as names:
+        async for name in names:
+            try:
+                body = await staging.get_object(session_id, name, limit=_MAX_BYTES)
+            except NoSuchObject:
+                continue
+            digests = await asyncio.to_thread(_decode, body)
+            if digests is not None and name == _name(digests.part):
+                yield digests
+
+
+def _start(part: Part) -> str:
+    return f"{_NAME}{part.number:05d}-"
+
+
+def _name(part: Part) -> str:
+    return _start(part) + sha256(part.etag.encode()).hexdigest()[:16]
 
 
 def _encode(digests: PartDigests) -> bytes:

@@ -60,9 +60,8 @@ class ChunkRecovery:
             async for part in self._storage.list_parts(session.upload):
                 listed.add((part.number, part.size, part.etag))
         found: list[range] = []
-        async for digests in read_digests(self._staging, session.session_id):
-            part = digests.part
-            if (part.number, part.size, part.etag) in listed:
+        async with aclosing(_of_listed(self._staging, session, listed)) as told:
+            async for digests in told:
                 count = digests.count(session.checksum_algorithm)
                 await self._recover_part(session, digests, count)
                 found.append(range(digests.first, digests.first + count))
@@ -117,6 +116,31 @@ async def record_part(sessions: SessionStore, session: UploadSession, digests: P
             raise
         await sessions.allow_replace(session_id, [part.number])
         await sessions.add_parts(session_id, [part])
+
+
+async def _of_listed(
+    staging: Staging, session: UploadSession, listed: set[tuple[int, int, str]]
+) -> AsyncGenerator[PartDigests, None]:
+    """Yield what is said of parts that the store lists, one a number.
+
+    A store may list a number twice. Where both were told of, with different chunks, nobody knows
+    which one counts, as with whole attempts in staging.
+    """
+    chosen: PartDigests | None = None
+    sure = True
+    async with aclosing(read_digests(staging, session.session_id)) as told:
+        async for digests in told:
+            part = digests.part
+            if (part.number, part.size, part.etag) not in listed:
+                continue
+            if chosen is not None and chosen.part.number == part.number:
+                sure = sure and chosen.digests == digests.digests
+                continue
+            if chosen is not None and sure:
+                yield chosen
+            chosen, sure = digests, True
+    if chosen is not None and sure:
+        yield chosen
 
 
 def _fits(session: UploadSession, chunk: Chunk) -> bool:

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 from core.chunks import ALICE, File, body_of, send, staged
+from faults.ports import Around
 from stack import Stack
 
 from gateway.core.composition import Core, compose
 from gateway.core.model import State, UploadSession
 from gateway.core.plan import MIB
-from gateway.errors import GatewayError
+from gateway.errors import Conflict, GatewayError
 from gateway.storage.retrying import RetryingObjectStore
 
 
@@ -77,3 +78,39 @@ async def test_a_large_chunk_of_an_aborted_file_leaves_nothing(stack: Stack) -> 
     assert not objects.session_id
     assert caught.value.code in {"gone", "session_not_open"}
     assert await staged(stack, session.session_id) == []
+
+
+async def test_of_two_clients_with_other_bytes_the_confirmed_one_outlives_redis(
+    stack: Stack,
+) -> None:
+    """One sends a chunk that goes straight into its part, the other one that is staged first."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def put(real: Any, bucket: str, key: str, *arguments: Any, **options: Any) -> Any:
+        if "/part-" in key:
+            begun.set()
+            await go_on.wait()
+        return await real(bucket, key, *arguments, **options)
+
+    slow = compose(
+        replace(stack.ports, objects=Around(stack.ports.objects, put=put)), stack.options
+    )
+    file = File(os.urandom(11 * MIB), 5 * MIB)
+    session, _ = await send(stack.core, file, 0)
+    straight = asyncio.create_task(
+        slow.service.put_chunk(ALICE, file.said, 1, body_of(bytes(file.chunk)), size=file.chunk)
+    )
+    await begun.wait()
+    await send(stack.core, file, 1)
+    await stack.core.assembler.start(session.session_id)
+    go_on.set()
+    with pytest.raises(Conflict) as caught:
+        await straight
+    assert caught.value.code == "chunk_conflict"
+
+    await stack.empty_redis()
+    found = await stack.core.service.find_chunked(ALICE, file.form, file.file_id)
+    assert found.progress.received_chunks == 2
+    done, _ = await send(stack.core, file, 2)
+    assert done.state is State.COMPLETED
+    assert await stack.read_object(done) == file.data
