@@ -25,7 +25,7 @@ from gateway.core.model import (
 )
 from gateway.core.service import UploadService
 from gateway.doors.chunks import answers, render
-from gateway.errors import GatewayError, Internal, InvalidRequest
+from gateway.errors import GatewayError, Internal, InvalidRequest, SessionNotFound
 from gateway.web.bodies import Wire, expect_later, iter_body, read_json
 from gateway.web.digests import read_digests
 from gateway.web.door import PRINCIPAL
@@ -230,7 +230,11 @@ class FormD:
         session_id = _session_id(request)
         if session_id.startswith(_CHUNKED):
             return await self._service.find_chunked(request[PRINCIPAL], FORM, session_id)
-        return await self._service.get(request[PRINCIPAL], check_session_id(session_id))
+        session = await self._service.get(request[PRINCIPAL], check_session_id(session_id))
+        if session.chunks is not None:
+            # One whose client knows it by another name: a part sent here would begin a new file.
+            raise SessionNotFound
+        return session
 
 
 def error_document(error: GatewayError, text: str) -> answers.Refusal:

@@ -577,5 +577,22 @@ async def test_a_session_of_form_d_is_created_once_for_one_key(
     assert len(ids) == 2
 
 
+async def test_form_d_does_not_know_files_in_chunks_by_the_ids_of_their_sessions(
+    gateway: Serving, service: FakeService
+) -> None:
+    # Whoever made one in any form sees its id in the native list.
+    service.session = replace(in_chunks(0, total=3), size=25, chunks=ChunkPlan(3, size=10))
+    session = f"{PARTS}/{SESSION_ID}"
+    for method, path in (
+        ("PUT", f"{session}/parts/1"),
+        ("GET", session),
+        ("POST", f"{session}/complete"),
+        ("DELETE", session),
+    ):
+        status, answer = await answer_to(gateway, method, path, data=b"x" * 10)
+        assert (status, answer["code"]) == (404, "session_not_found")
+    assert {name for name, _, _ in service.calls} == {"get"}
+
+
 def test_ranges_are_counted_from_1() -> None:
     assert [from_one(text) for text in ("", "0", "0-2,5", "9-99")] == ["", "1", "1-3,6", "10-100"]
