@@ -26,7 +26,7 @@ from gateway.config import Settings
 from gateway.core.access import Principal
 from gateway.core.clock import SystemClock
 from gateway.core.composition import Core, CoreOptions, Ports, compose
-from gateway.core.content import ContentPolicy
+from gateway.core.content.policy import ContentPolicy
 from gateway.core.creation import CreatorOptions
 from gateway.core.health import Check
 from gateway.core.model import StorageLimits

@@ -40,7 +40,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from gateway.core.content import ContentPolicy
+from gateway.core.content.policy import ContentPolicy
 from gateway.delivery.signing import signing_key
 from gateway.errors import InvalidRequest
 

@@ -15,8 +15,8 @@ from servers import S3Target
 from yarl import URL
 
 from gateway.core.access import Principal
-from gateway.core.assembler import AssemblerOptions
 from gateway.core.checksums import ALGORITHMS
+from gateway.core.chunks.assembler import AssemblerOptions
 from gateway.core.clock import SystemClock
 from gateway.core.completer import CompleterOptions
 from gateway.core.composition import Core, CoreOptions, Ports, compose

@@ -14,9 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
-from gateway.core.content import TAKES_ALL, ContentPolicy
+from gateway.core.content.inspection import inspect
+from gateway.core.content.policy import TAKES_ALL, ContentPolicy
 from gateway.core.holding import held
-from gateway.core.inspection import inspect
 from gateway.core.lifecycle import UNSETTLED, Trigger, advance
 from gateway.core.model import Part, Problem, State, StoredObject, UploadSession
 from gateway.core.ports import (

@@ -3,24 +3,24 @@
 from dataclasses import dataclass, field
 
 from gateway.core.appender import Appender
-from gateway.core.assembler import Assembler, AssemblerOptions
 from gateway.core.budget import DEFAULT_BUDGET, MemoryBudget
-from gateway.core.chunk_store import ChunkStore
-from gateway.core.chunked import ChunkedUploads
+from gateway.core.chunks.assembler import Assembler, AssemblerOptions
+from gateway.core.chunks.leftovers import Leftovers
+from gateway.core.chunks.recovery import ChunkRecovery
+from gateway.core.chunks.space import StagingSpace
+from gateway.core.chunks.staging import Staging
+from gateway.core.chunks.store import ChunkStore
+from gateway.core.chunks.uploads import ChunkedUploads
 from gateway.core.claim import ClaimOptions
 from gateway.core.completer import Completer, CompleterOptions
-from gateway.core.content import TAKES_ALL, ContentPolicy
+from gateway.core.content.policy import TAKES_ALL, ContentPolicy
 from gateway.core.creation import Creator, CreatorOptions
 from gateway.core.freezer import Freezer
-from gateway.core.leftovers import Leftovers
 from gateway.core.ports import Clock, Leases, ObjectStore, SessionStore, Sidecars, Storage
 from gateway.core.reconciler import Reconciler
-from gateway.core.recovery import ChunkRecovery
 from gateway.core.relay import PartRelay, RelayOptions
 from gateway.core.service import ServiceOptions, UploadService
 from gateway.core.signer import Signer
-from gateway.core.space import StagingSpace
-from gateway.core.staging import Staging
 from gateway.core.sweeper import Sweeper, SweeperOptions
 from gateway.core.tail import Tail
 

@@ -16,7 +16,7 @@ from datetime import timedelta
 
 from gateway.core.access import Principal
 from gateway.core.checksums import PREFERENCE
-from gateway.core.content import TAKES_ALL, ContentPolicy
+from gateway.core.content.policy import TAKES_ALL, ContentPolicy
 from gateway.core.events import EventType
 from gateway.core.lifecycle import RECHECK_AFTER, event_for
 from gateway.core.model import ChunkPlan, NewUpload, State, UploadSession

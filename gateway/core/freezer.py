@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from gateway.core.checksums import Checksum
 from gateway.core.completer import LOST, Completer
-from gateway.core.content import TAKES_ALL, ContentPolicy
+from gateway.core.content.policy import TAKES_ALL, ContentPolicy
 from gateway.core.lifecycle import CLOSED, UNSETTLED, Trigger, advance
 from gateway.core.model import Acknowledged, Part, State, UploadSession
 from gateway.core.plan import PartPlan, format_ranges, missing, settle_plan

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 from gateway.core.checksums import PREFERENCE, Checksum
-from gateway.core.chunking import MAX_CHUNKS, ChunkLayout, format_gaps, unbroken
+from gateway.core.chunks.layout import MAX_CHUNKS, ChunkLayout, format_gaps, unbroken
 from gateway.core.plan import PartLimits, PartPlan, format_ranges, missing
 from gateway.errors import InvalidRequest, SessionNotFound
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
+from gateway.core.chunks.recovery import ChunkRecovery
 from gateway.core.lifecycle import recorded_event
 from gateway.core.model import MultipartUpload, Part, State, StoredObject, UploadSession
 from gateway.core.ports import ObjectStore, PartList, SessionStore, Sidecar, Sidecars, Storage
-from gateway.core.recovery import ChunkRecovery
 from gateway.core.verifier import STAMP
 from gateway.errors import (
     Conflict,

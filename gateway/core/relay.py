@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from gateway.core.checksums import ALGORITHMS, Checksum
 from gateway.core.claim import Claim, ClaimOptions, claimed
-from gateway.core.content import TAKES_ALL, ContentPolicy
+from gateway.core.content.policy import TAKES_ALL, ContentPolicy
 from gateway.core.freezer import part_length
 from gateway.core.incoming import MD5, Incoming
 from gateway.core.model import Part, UploadSession

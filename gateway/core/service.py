@@ -16,13 +16,14 @@ from gateway.core.access import READ, WRITE, Principal, authorize
 from gateway.core.appender import Appender
 from gateway.core.budget import MemoryBudget
 from gateway.core.checksums import Checksum
-from gateway.core.chunked import ChunkedUploads, chunked_id
+from gateway.core.chunks.loose import LooseChunk
+from gateway.core.chunks.uploads import ChunkedUploads, chunked_id
 from gateway.core.completer import Completer
-from gateway.core.content import TAKES_ALL, ContentPolicy
+from gateway.core.content.inspection import judged
+from gateway.core.content.policy import TAKES_ALL, ContentPolicy
 from gateway.core.creation import Creator
 from gateway.core.freezer import Freezer, part_length
 from gateway.core.health import Check, check
-from gateway.core.inspection import judged
 from gateway.core.lifecycle import (
     CLOSED,
     SETTLED,
@@ -32,7 +33,6 @@ from gateway.core.lifecycle import (
     require_open,
     require_parts,
 )
-from gateway.core.loose import LooseChunk
 from gateway.core.model import (
     Acknowledged,
     ChunkedFile,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.core.checksums import ALGORITHMS, Checksum
-from gateway.core.content import TAKES_ALL, ContentPolicy
+from gateway.core.content.policy import TAKES_ALL, ContentPolicy
 from gateway.core.freezer import part_length, refuse_duplicates
 from gateway.core.lifecycle import require_open
 from gateway.core.model import PartToSign, SignedPart, State, UploadSession

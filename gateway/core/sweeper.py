@@ -13,17 +13,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from gateway.core.assembler import Assembler
+from gateway.core.chunks.assembler import Assembler
+from gateway.core.chunks.leftovers import Leftovers
+from gateway.core.chunks.space import StagingSpace
+from gateway.core.chunks.staging import Staging
 from gateway.core.completer import Completer
 from gateway.core.freezer import Freezer
 from gateway.core.holding import held
-from gateway.core.leftovers import Leftovers
 from gateway.core.lifecycle import CLOSED, RECHECK_AFTER, UNSETTLED, Trigger, advance, is_over
 from gateway.core.model import MultipartUpload, State, UploadSession
 from gateway.core.ports import Clock, Leases, ObjectStore, SessionStore, Sidecar, Sidecars, Storage
 from gateway.core.reconciler import Reconciler
-from gateway.core.space import StagingSpace
-from gateway.core.staging import Staging
 from gateway.errors import Conflict, GatewayError, NoSuchUpload, SessionNotFound, Unavailable
 
 log = logging.getLogger(__name__)

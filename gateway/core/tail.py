@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.core.checksums import ALGORITHMS
-from gateway.core.chunking import unbroken
+from gateway.core.chunks.layout import unbroken
+from gateway.core.chunks.pieces import PREFIX
+from gateway.core.chunks.staging import Staging
 from gateway.core.model import UploadSession
-from gateway.core.pieces import PREFIX
-from gateway.core.staging import Staging
 from gateway.errors import Conflict, NoSuchObject
 
 _START: Final = "tail-"

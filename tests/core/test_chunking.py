@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.chunking import (
+from gateway.core.chunks.layout import (
     MAX_RANGES,
     ChunkLayout,
     format_gaps,

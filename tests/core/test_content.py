@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import PNG, mrc_header
 
-from gateway.core.content import TAKES_ALL, ContentPolicy, extension_of
+from gateway.core.content.policy import TAKES_ALL, ContentPolicy, extension_of
 from gateway.core.plan import MIB, PartLimits, PartPlan, plan_parts
 from gateway.errors import GatewayError, TooLarge, UnsupportedType
 

@@ -16,7 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from samples import PNG, mrc_header
 
-from gateway.core.filetypes import (
+from gateway.core.content.filetypes import (
     BY_EXTENSION,
     FILE_TYPES,
     FileType,

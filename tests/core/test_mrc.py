@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import PNG, mrc_header
 
-from gateway.core.mrc import HEADER_BYTES, mrc_flaw
+from gateway.core.content.mrc import HEADER_BYTES, mrc_flaw
 
 
 @pytest.mark.parametrize("mode", [0, 1, 2, 3, 4, 6, 12, 101])

@@ -27,15 +27,15 @@ from stack import Stack
 
 from gateway.core.access import Principal
 from gateway.core.checksums import ALGORITHMS, Checksum
+from gateway.core.chunks.leftovers import Leftovers
+from gateway.core.chunks.loose import LOOSE, loose_prefix
+from gateway.core.chunks.pieces import PIECE_BYTES, piece_keys
+from gateway.core.chunks.staging import Staging
 from gateway.core.composition import compose
-from gateway.core.leftovers import Leftovers
-from gateway.core.loose import LOOSE, loose_prefix
 from gateway.core.model import Acknowledged, ChunkedFile, PartToSign, State, VerifiedBy
-from gateway.core.pieces import PIECE_BYTES, piece_keys
 from gateway.core.plan import MIB
 from gateway.core.ports import PartOutcome
 from gateway.core.reconciler import Reconciler
-from gateway.core.staging import Staging
 from gateway.errors import (
     Conflict,
     GatewayError,

@@ -11,7 +11,7 @@ from stack import Stack, acknowledge_all, put_parts
 
 from gateway.core.access import Principal
 from gateway.core.checksums import ALGORITHMS, Checksum
-from gateway.core.content import ContentPolicy
+from gateway.core.content.policy import ContentPolicy
 from gateway.core.events import EventType
 from gateway.core.model import Acknowledged, NewUpload, PartToSign, State, UploadSession
 from gateway.errors import Conflict, TooLarge, UnsupportedType

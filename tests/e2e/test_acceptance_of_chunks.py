@@ -23,7 +23,7 @@ from stack import Stack, running_stack
 from gateway.core.checksums import ALGORITHMS
 from gateway.core.clock import SystemClock
 from gateway.core.composition import compose
-from gateway.core.content import ContentPolicy
+from gateway.core.content.policy import ContentPolicy
 from gateway.doors.chunks import ChunksDoor
 from gateway.doors.native import NativeDoor, NativeOptions
 

@@ -15,13 +15,13 @@ from faults.tracing import Killed, Tracer, doomed
 from stack import Stack
 
 from gateway.core.access import Principal
+from gateway.core.chunks.leftovers import Leftovers
+from gateway.core.chunks.space import StagingSpace
+from gateway.core.chunks.staging import Staging
 from gateway.core.composition import Core
-from gateway.core.leftovers import Leftovers
 from gateway.core.model import NewUpload, State, UploadSession
 from gateway.core.plan import MIB
 from gateway.core.reconciler import Reconciler
-from gateway.core.space import StagingSpace
-from gateway.core.staging import Staging
 from gateway.errors import Conflict
 
 ALICE = Principal("alice")

@@ -19,7 +19,7 @@ from stack import Stack, acknowledge_all, put_parts
 from gateway.core.access import Principal
 from gateway.core.checksums import ALGORITHMS, Checksum
 from gateway.core.composition import Core
-from gateway.core.content import ContentPolicy
+from gateway.core.content.policy import ContentPolicy
 from gateway.core.events import EventType
 from gateway.core.lifecycle import SETTLED
 from gateway.core.model import NewUpload, State, VerifiedBy

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from conformance.session_store import new_session
 
-from gateway.core.chunk_store import Chunk
+from gateway.core.chunks.store import Chunk
 from gateway.core.lifecycle import Trigger, advance
 from gateway.core.model import ChunkPlan, UploadSession
 from gateway.core.ports import PartOutcome

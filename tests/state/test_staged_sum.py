@@ -5,7 +5,7 @@ from typing import Any
 from conformance.session_store import new_session, settled
 from faults.ports import Around
 
-from gateway.core.chunk_store import Chunk
+from gateway.core.chunks.store import Chunk
 from gateway.state.redis.chunks import RedisChunkStore
 from gateway.state.redis.client import Client
 from gateway.state.redis.store import RedisSessionStore

@@ -8,8 +8,8 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.core.chunk_store import Chunk, ChunkStore
-from gateway.core.chunking import MAX_CHUNKS
+from gateway.core.chunks.layout import MAX_CHUNKS
+from gateway.core.chunks.store import Chunk, ChunkStore
 from gateway.core.lifecycle import SETTLED
 from gateway.core.ports import PartOutcome
 from gateway.errors import Conflict, InvalidRequest, Unavailable

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from gateway.core.filetypes import (
+from gateway.core.content.filetypes import (
     BY_EXTENSION,
     FileType,
     media_types_of,

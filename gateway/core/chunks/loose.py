@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Final, Protocol
 
 from gateway.core.budget import Grant
-from gateway.core.pieces import PREFIX
+from gateway.core.chunks.pieces import PREFIX
 from gateway.errors import GatewayError
 
 LOOSE: Final = f"{PREFIX}loose/"

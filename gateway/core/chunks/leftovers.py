@@ -10,10 +10,10 @@ import logging
 from datetime import timedelta
 from typing import Final
 
+from gateway.core.chunks.staging import Staging
 from gateway.core.lifecycle import SETTLED
 from gateway.core.ports import Leases
 from gateway.core.reconciler import Reconciler
-from gateway.core.staging import Staging
 from gateway.errors import GatewayError, SessionNotFound
 
 log = logging.getLogger(__name__)

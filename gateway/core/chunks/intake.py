@@ -9,18 +9,18 @@ from dataclasses import dataclass
 
 from gateway.core.budget import MemoryBudget
 from gateway.core.checksums import ALGORITHMS
-from gateway.core.chunk_store import Chunk, ChunkStore
-from gateway.core.chunking import has_bit, lay_out
-from gateway.core.content import TAKES_ALL, ContentPolicy
-from gateway.core.digests import PartDigests, delete_digests, write_digests
+from gateway.core.chunks.digests import PartDigests, delete_digests, write_digests
+from gateway.core.chunks.layout import has_bit, lay_out
+from gateway.core.chunks.loose import LooseChunk
+from gateway.core.chunks.staging import Staging
+from gateway.core.chunks.store import Chunk, ChunkStore
+from gateway.core.content.policy import TAKES_ALL, ContentPolicy
 from gateway.core.lifecycle import require_open
-from gateway.core.loose import LooseChunk
 from gateway.core.model import Part, State, UploadSession
 from gateway.core.plan import PartLimits
 from gateway.core.ports import ObjectStore, PartOutcome, Storage
 from gateway.core.relay import RELAY_BYTES, PartRelay
 from gateway.core.signer import needs_checksums
-from gateway.core.staging import Staging
 from gateway.errors import Conflict, GatewayError, InvalidRequest, TooLarge, Unavailable
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.core.checksums import ALGORITHMS
-from gateway.core.chunk_store import Chunk
+from gateway.core.chunks.store import Chunk
 
 PREFIX: Final = ".gateway/staging/"
 PIECE_BYTES: Final = 1024 * 1024

@@ -16,11 +16,11 @@ from hashlib import sha256
 from typing import Any, Final
 
 from gateway.core.checksums import ALGORITHMS
-from gateway.core.chunk_store import Chunk
+from gateway.core.chunks.pieces import folder_of
+from gateway.core.chunks.staging import Staging
+from gateway.core.chunks.store import Chunk
 from gateway.core.model import Part
-from gateway.core.pieces import folder_of
 from gateway.core.record import part_from_record, part_to_record
-from gateway.core.staging import Staging
 from gateway.errors import GatewayError, NoSuchObject
 
 _VERSION: Final = 1

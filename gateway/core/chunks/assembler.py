@@ -19,20 +19,20 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from gateway.core.budget import MemoryBudget
-from gateway.core.chunk_store import Chunk, ChunkStore
-from gateway.core.chunking import ChunkLayout, gaps, has_bit, lay_out
+from gateway.core.chunks.digests import delete_other_digests, write_digests
+from gateway.core.chunks.layout import ChunkLayout, gaps, has_bit, lay_out
+from gateway.core.chunks.part_writer import PartWriter
+from gateway.core.chunks.recovery import CHUNKS_AT_A_TIME, ChunkRecovery, record_part
+from gateway.core.chunks.staging import READ_AHEAD, StagedBytesLost, Staging
+from gateway.core.chunks.store import Chunk, ChunkStore
 from gateway.core.completer import Completer
-from gateway.core.content import TAKES_ALL, ContentPolicy
-from gateway.core.digests import delete_other_digests, write_digests
+from gateway.core.content.policy import TAKES_ALL, ContentPolicy
 from gateway.core.freezer import Freezer
 from gateway.core.holding import held
 from gateway.core.lifecycle import CLOSED, SETTLED, UNSETTLED
 from gateway.core.model import State, UploadSession
-from gateway.core.part_writer import PartWriter
 from gateway.core.ports import Clock, Leases, SessionStore, Sidecar, Sidecars, Storage
 from gateway.core.reconciler import Reconciler, recorded
-from gateway.core.recovery import CHUNKS_AT_A_TIME, ChunkRecovery, record_part
-from gateway.core.staging import READ_AHEAD, StagedBytesLost, Staging
 from gateway.errors import Conflict, GatewayError, NoSuchUpload, StorageFull, Unavailable
 
 log = logging.getLogger(__name__)

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from hashlib import md5
 
 from gateway.core.checksums import ALGORITHMS
-from gateway.core.chunk_store import Chunk, ChunkStore
-from gateway.core.chunking import ChunkLayout
-from gateway.core.digests import PartDigests
+from gateway.core.chunks.digests import PartDigests
+from gateway.core.chunks.layout import ChunkLayout
+from gateway.core.chunks.recovery import CHUNKS_AT_A_TIME
+from gateway.core.chunks.staging import StagedBytesLost, Staging
+from gateway.core.chunks.store import Chunk, ChunkStore
 from gateway.core.model import Part, UploadSession
 from gateway.core.ports import Storage
-from gateway.core.recovery import CHUNKS_AT_A_TIME
-from gateway.core.staging import StagedBytesLost, Staging
 from gateway.errors import Unavailable
 
 

@@ -13,16 +13,17 @@ from datetime import timedelta
 from typing import Final
 
 from gateway.core.access import Principal
-from gateway.core.assembler import Assembler
 from gateway.core.budget import MemoryBudget
 from gateway.core.checksums import Checksum
-from gateway.core.chunk_intake import ChunkIntake, check_most
-from gateway.core.chunk_store import ChunkStore
-from gateway.core.chunking import has_all, has_bit
-from gateway.core.content import TAKES_ALL, ContentPolicy
+from gateway.core.chunks.assembler import Assembler
+from gateway.core.chunks.intake import ChunkIntake, check_most
+from gateway.core.chunks.layout import has_all, has_bit
+from gateway.core.chunks.loose import LooseChunk
+from gateway.core.chunks.staging import Staging
+from gateway.core.chunks.store import ChunkStore
+from gateway.core.content.policy import TAKES_ALL, ContentPolicy
 from gateway.core.creation import Creator
 from gateway.core.lifecycle import CLOSED, UNSETTLED, require_open
-from gateway.core.loose import LooseChunk
 from gateway.core.model import (
     ChunkedFile,
     ChunkPlan,
@@ -33,7 +34,6 @@ from gateway.core.model import (
 from gateway.core.ports import Clock, ObjectStore, PartOutcome, SessionStore, Storage
 from gateway.core.reconciler import Reconciler, recorded
 from gateway.core.relay import PartRelay
-from gateway.core.staging import Staging
 from gateway.errors import (
     Conflict,
     InvalidRequest,

@@ -13,10 +13,8 @@ from typing import Final
 
 from gateway.core.budget import MemoryBudget
 from gateway.core.checksums import ALGORITHMS
-from gateway.core.chunk_store import Chunk
-from gateway.core.loose import LOOSE, LooseChunk, came_before, loose_prefix
-from gateway.core.model import check_session_id
-from gateway.core.pieces import (
+from gateway.core.chunks.loose import LOOSE, LooseChunk, came_before, loose_prefix
+from gateway.core.chunks.pieces import (
     PIECE_BYTES,
     PREFIX,
     Attempt,
@@ -25,8 +23,10 @@ from gateway.core.pieces import (
     folder_of,
     piece_keys,
 )
+from gateway.core.chunks.space import StagingSpace
+from gateway.core.chunks.store import Chunk
+from gateway.core.model import check_session_id
 from gateway.core.ports import Clock, ObjectStore
-from gateway.core.space import StagingSpace
 from gateway.errors import GatewayError, InvalidRequest, NoSuchObject, SessionNotFound
 
 READ_AHEAD: Final = 2 * PIECE_BYTES

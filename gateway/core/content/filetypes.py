@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from gateway.core import signatures as s
-from gateway.core.mrc import HEADER_BYTES, mrc_flaw
-from gateway.core.signatures import Check, begins, contains, either, matroska, riff
+from gateway.core.content import signatures as s
+from gateway.core.content.mrc import HEADER_BYTES, mrc_flaw
+from gateway.core.content.signatures import Check, begins, contains, either, matroska, riff
 
 
 @dataclass(frozen=True, slots=True)

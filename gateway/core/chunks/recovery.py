@@ -10,11 +10,11 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from itertools import pairwise
 
-from gateway.core.chunk_store import Chunk, ChunkStore
-from gateway.core.digests import PartDigests, read_digests
+from gateway.core.chunks.digests import PartDigests, read_digests
+from gateway.core.chunks.staging import Staging
+from gateway.core.chunks.store import Chunk, ChunkStore
 from gateway.core.model import UploadSession
 from gateway.core.ports import SessionStore, Storage
-from gateway.core.staging import Staging
 from gateway.errors import Conflict, NoSuchUpload
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ store the beginning is read back. It decides nothing more: the completer moves t
 from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import aclosing
 
-from gateway.core.content import ContentPolicy
+from gateway.core.content.policy import ContentPolicy
 from gateway.core.model import Problem, StoredObject, UploadSession
 from gateway.core.ports import ObjectStore
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gateway.core.chunk_store import ChunkStore
+from gateway.core.chunks.store import ChunkStore
 from gateway.errors import StorageFull
 
 _RETRY_AFTER = 30.0

@@ -1,0 +1,1 @@
+"""Which files are taken: by name, declared type, first bytes and size."""
