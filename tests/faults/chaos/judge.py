@@ -99,12 +99,13 @@ class Judge:
             if self._state(session_id) in _CLOSED
             and self._sidecars[session_id]["upload"]["upload_id"] == upload_id
         ]
+        # A sweep is always going on, and that of staging keeps others from it for a day.
+        kept = {f"{PREFIX}:{{{name}}}:lease".encode() for name in ("sweep", "leftovers")}
         async with self._world.redis() as client:
             left += [
                 key.decode()
                 async for key in client.scan_iter(f"{PREFIX}:*:lease", count=1000)
-                # A sweep is always going on.
-                if key != f"{PREFIX}:{{sweep}}:lease".encode()
+                if key not in kept
             ]
             # Creations that died are looked after later than anybody here waits for.
             left += [i for i in await _due(client) if i in self._sidecars]
