@@ -65,7 +65,7 @@ async def test_a_killed_parent_leaves_no_child(
         parent.send_signal(number)
         await asyncio.wait_for(parent.communicate(), 20)
     try:
-        await until(lambda: all(process_gone(pid) for pid in pids), seconds=5)
+        await until(lambda: all(process_gone(pid) for pid in pids), seconds=30)
     finally:
         for pid in pids:
             if not process_gone(pid):
