@@ -9,7 +9,7 @@ import logging
 import signal
 import sys
 from collections.abc import Coroutine
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Final, NoReturn
 
 import orjson
 import stamina.instrumentation
@@ -23,6 +23,9 @@ DEFAULT_SERVER = "http://127.0.0.1:8000"
 
 ASK_FOR = 10.0
 """Seconds for which commands that only ask something try to reach the gateway."""
+
+# In the words of the command line, where a gateway speaks of HTTP.
+_HINTS: Final = {"unauthenticated": "Set GW_TOKEN, or give --token."}
 
 Server = Annotated[
     str, typer.Option("--server", envvar="GW_SERVER", help="Address of the gateway.")
@@ -87,8 +90,8 @@ async def _interruptible(work: Coroutine[Any, Any, Exit]) -> Exit:
 def tell(error: GatewayError) -> None:
     """Print an error and its hint to standard error."""
     say(f"gateway: {error.message}")
-    if error.hint:
-        say(f"  hint: {error.hint}")
+    if hint := _HINTS.get(error.code, error.hint):
+        say(f"  hint: {hint}")
 
 
 def say(text: str) -> None:

@@ -260,10 +260,10 @@ def _check_size(size: int, maximum: int) -> None:
         )
     if size > maximum:
         raise TooLarge(
-            "The file is larger than this upload can become.",
+            "The file is too large.",
             code="file_too_large",
-            hint=f"At most {maximum} bytes fit, by the store's limits, the size of the parts or the "
-            "gateway's settings.",
+            hint=f"At most {maximum} bytes are taken, by the gateway's settings, the store's limits "
+            "or the size of the parts.",
             details={"max_size": maximum},
         )
 

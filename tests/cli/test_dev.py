@@ -194,6 +194,8 @@ async def test_a_taken_port_is_replaced_and_the_printed_commands_can_be_pasted(
             (tmp_path / "FILE").write_bytes(b"hello")
             uploaded = await paste(text, f"GW_SERVER={url} GW_TOKEN={token}", tmp_path)
             assert "uploaded and verified" in uploaded
+            # What was uploaded above may not have been handed on yet; that it can be read counts.
+            await paste(text.replace(" --follow", ""), "GW_REDIS_URL=", tmp_path)
             assert await program.stop() == 0
 
 

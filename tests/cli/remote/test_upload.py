@@ -182,6 +182,15 @@ class TestExitCodes:
         assert ended.code == 5
         assert "hint:" in ended.err
 
+    async def test_without_a_token_the_hint_says_how_to_give_one(
+        self, shell: Shell, tmp_path: Path
+    ) -> None:
+        write_file(tmp_path / "file", 10)
+        ended = await shell.run("upload", tmp_path / "file", GW_TOKEN="")
+        assert ended.code == 5
+        assert "GW_TOKEN" in ended.err
+        assert "--token" in ended.err
+
     async def test_a_gateway_that_is_not_there_is_6(self, shell: Shell, tmp_path: Path) -> None:
         write_file(tmp_path / "file", 10)
         given = ("--server", "http://127.0.0.1:1", "--give-up-after", "0.2")
