@@ -46,14 +46,19 @@ class FormC:
                 code="part_number_out_of_range",
                 hint="Indexes are whole numbers from 0.",
             )
-        session, part, outcome = await self._service.put_part(
-            request[PRINCIPAL],
-            request.match_info["session_id"],
-            int(text) + 1,
-            iter_body(request),
-            size=request.content_length,
-            checksums=read_digests(request),
-        )
+        try:
+            session, part, outcome = await self._service.put_part(
+                request[PRINCIPAL],
+                request.match_info["session_id"],
+                int(text) + 1,
+                iter_body(request),
+                size=request.content_length,
+                checksums=read_digests(request),
+            )
+        except InvalidRequest as error:
+            if error.code == "part_number_out_of_range":
+                error.hint = f"An index is the number of a part less 1. {error.hint}"
+            raise
         document: answers.IndexedPart = {
             "upload_id": session.session_id,
             "idx": part.number - 1,

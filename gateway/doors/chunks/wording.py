@@ -17,7 +17,9 @@ def detail(error: GatewayError, *, sending: bool) -> str:
         return "Chunk upload failed: disk space full"
     if error.code in _NOT_THERE:
         return "File not found"
-    text = f"{error.message} {error.hint}".strip()
+    # The hint of this one leads to the details, which only the native form and C have.
+    hint = "" if error.code == "invalid_body" else error.hint
+    text = f"{error.message} {hint}".strip()
     if sending and error.kind in _FAILED:
         return f"Chunk upload failed: {text}"
     return text

@@ -423,6 +423,12 @@ async def test_form_c_counts_parts_from_0(gateway: Serving, service: FakeService
     name, (_, session_id, number), options = service.calls[-1]
     assert (name, session_id, number, options["size"]) == ("put_part", SESSION_ID, 1, 10)
     assert [checksum.algorithm for checksum in options["checksums"]] == ["crc32c"]
+    service.error = InvalidRequest(
+        "No such part.", code="part_number_out_of_range", hint="Numbers are 1 to 2."
+    )
+    async with gateway.client.put(f"/uploads/{SESSION_ID}/part/2", data=b"x") as refused:
+        problem = orjson.loads(await refused.read())
+        assert problem["hint"] == "An index is the number of a part less 1. Numbers are 1 to 2."
     for idx in ("-1", "x", "1.0", "9" * 30, "٣"):
         async with gateway.client.put(f"/uploads/{SESSION_ID}/part/{idx}") as refused:
             assert refused.status == 400
@@ -483,6 +489,8 @@ async def test_parts_that_do_not_make_up_the_file_are_refused(
     status, answer = await answer_to(gateway, "POST", PARTS, json={"filename": "a.bin", **body})
     assert status == 400
     assert answer["code"] in {"invalid_total_parts", "invalid_body"}
+    # There are none in this form.
+    assert "details" not in answer["detail"]
     assert service.calls == []
 
 
