@@ -144,13 +144,13 @@ async def _send(
 
 def _event_id(session: UploadSession) -> str:
     progress = session.progress
-    return "-".join(
-        str(number)
-        for number in (
-            session.version,
-            progress.received_parts,
-            progress.received_bytes,
-            progress.in_flight_bytes,
-            progress.verified_bytes,
-        )
-    )
+    figures = [
+        session.version,
+        progress.received_parts,
+        progress.received_bytes,
+        progress.in_flight_bytes,
+        progress.verified_bytes,
+    ]
+    if session.chunks is not None:
+        figures += [progress.received_chunks, progress.staged_bytes]
+    return "-".join(map(str, figures))

@@ -10,7 +10,7 @@ from aiohttp import ClientResponse, web
 from gateways import SESSION_ID, FakeService, Serving, serving
 from samples import make_session
 
-from gateway.core.model import Progress, State, UploadSession
+from gateway.core.model import ChunkPlan, Progress, State, UploadSession
 from gateway.doors.native import NativeDoor, NativeOptions
 from gateway.doors.native.events import StreamOptions
 from gateway.errors import SessionNotFound, Unavailable
@@ -80,6 +80,20 @@ async def test_what_a_client_knows_already_is_not_told_again(
     async with gateway.client.get(HERE, headers={"Last-Event-ID": first["id"]}) as answer:
         later = await anext(events(answer))
     assert (later["event"], later["data"]["received_parts"]) == ("status", 3)
+
+
+async def test_each_step_of_a_file_in_chunks_has_an_id_of_its_own(
+    gateway: Serving, service: FakeService
+) -> None:
+    def in_chunks(count: int, staged: int) -> UploadSession:
+        progress = Progress(received_chunks=count, staged_bytes=staged)
+        return make_session(size=100, chunks=ChunkPlan(10, 10), progress=progress)
+
+    service.script(in_chunks(1, 10), in_chunks(2, 20), in_chunks(2, 0), received(0, version=9))
+    async with gateway.client.get(HERE) as answer:
+        stream = events(answer)
+        seen = [await anext(stream) for _ in range(3)]
+    assert len({event["id"] for event in seen}) == 3
 
 
 async def test_a_client_that_comes_back_after_the_end_is_told_of_it(
