@@ -40,7 +40,7 @@ async def running(
     async with (
         new_bucket(oracle) as bucket,
         # While it drains, it goes on serving for so long: the load of row 6 needs some of it.
-        deployment(s3, bucket, home, between=True, GW_DRAIN_DELAY="0.5") as deployed,
+        deployment(s3, bucket, home, between=True, GW_DRAIN_DELAY="2") as deployed,
     ):
         yield deployed
 
