@@ -123,7 +123,23 @@ async def running_stack(
         finally:
             await running.core.assembler.close()
             await running.core.completer.close()
+            await _end_other_cores()
             await state.close()
+
+
+async def _end_other_cores() -> None:
+    """Cancel what cores that tests composed themselves still drive.
+
+    It would connect to Redis again after the end, and nobody would close that connection.
+    """
+    driven = [
+        task
+        for task in asyncio.all_tasks()
+        if task.get_name().startswith(("assemble ", "complete "))
+    ]
+    for task in driven:
+        task.cancel()
+    await asyncio.gather(*driven, return_exceptions=True)
 
 
 async def put_parts(
