@@ -213,7 +213,8 @@ class Client:
                 continue
             # What it has taken on, it answers.
             assert answer.status in {200, 201}, answer
-            self.served_while_leaving += leaving and len(self._gateways) > 1
+            # Also what it was at when it was told to leave, after which nothing new may come in time.
+            self.served_while_leaving += self._leaving.is_set() and len(self._gateways) > 1
             return answer
 
 
