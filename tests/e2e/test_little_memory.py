@@ -61,7 +61,7 @@ async def send_all(file: File, send: Callable[[int], Awaitable[None]]) -> None:
 
 async def answered(pending: Any) -> Any:
     async with pending as answer:
-        assert answer.status in {200, 201}, (answer.status, await answer.text())
+        assert answer.status in {200, 201, 202}, (answer.status, await answer.text())
         return await answer.json()
 
 
