@@ -135,7 +135,7 @@ async def _end_other_cores() -> None:
     driven = [
         task
         for task in asyncio.all_tasks()
-        if task.get_name().startswith(("assemble ", "complete "))
+        if task.get_name().startswith(("assembling ", "completion "))
     ]
     for task in driven:
         task.cancel()

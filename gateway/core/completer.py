@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from gateway.core.content.inspection import inspect
 from gateway.core.content.policy import TAKES_ALL, ContentPolicy
+from gateway.core.driving import Drives
 from gateway.core.holding import held
 from gateway.core.lifecycle import UNSETTLED, Trigger, advance
 from gateway.core.model import Part, Problem, State, StoredObject, UploadSession
@@ -33,7 +34,6 @@ from gateway.core.reconciler import Reconciler, is_stamped, recorded
 from gateway.core.verifier import verify
 from gateway.errors import (
     Conflict,
-    GatewayError,
     NoSuchObject,
     NoSuchUpload,
     StorageFull,
@@ -87,7 +87,7 @@ class Completer:
         self._reconciler = reconciler
         self._options = options or CompleterOptions()
         self._policy = policy
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._drives = Drives("completion", self._options.patience)
         self._slots = asyncio.Semaphore(self._options.at_once)
 
     def start(self, session_id: str, known: PartList | None = None) -> asyncio.Task[None]:
@@ -97,38 +97,11 @@ class Completer:
         The task ends when the session is settled or open again, or when patience is at its end;
         its own errors are logged, not raised.
         """
-        task = self._tasks.get(session_id)
-        if task is None or task.done():
-            driving = self._guard(session_id, known)
-            task = asyncio.create_task(driving, name=f"complete {session_id}")
-            self._tasks[session_id] = task
-            task.add_done_callback(lambda task: self._ended(session_id, task))
-        return task
+        return self._drives.start(session_id, lambda limit: self._drive(session_id, known, limit))
 
     async def close(self) -> None:
         """Stop all work; sessions stay where they are, and leases are released."""
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _ended(self, session_id: str, task: asyncio.Task[None]) -> None:
-        # It ended a moment ago, and somebody may have begun anew since.
-        if self._tasks.get(session_id) is task:
-            del self._tasks[session_id]
-
-    async def _guard(self, session_id: str, known: PartList | None) -> None:
-        try:
-            async with asyncio.timeout(self._options.patience) as limit:
-                await self._drive(session_id, known, limit)
-        except TimeoutError:
-            log.warning("completion gave up for now", extra={"session_id": session_id})
-        except GatewayError as error:
-            log.warning(
-                "completion failed: %s", error.code, extra={"session_id": session_id}, exc_info=True
-            )
-        except Exception:
-            log.exception("completion crashed", extra={"session_id": session_id})
+        await self._drives.close()
 
     async def _drive(self, session_id: str, known: PartList | None, limit: asyncio.Timeout) -> None:
         pause = self._options.first_pause

@@ -27,6 +27,7 @@ from gateway.core.chunks.staging import READ_AHEAD, StagedBytesLost, Staging
 from gateway.core.chunks.store import Chunk, ChunkStore
 from gateway.core.completer import Completer
 from gateway.core.content.policy import TAKES_ALL, ContentPolicy
+from gateway.core.driving import Drives
 from gateway.core.freezer import Freezer
 from gateway.core.holding import held
 from gateway.core.lifecycle import CLOSED, SETTLED, UNSETTLED
@@ -90,7 +91,7 @@ class Assembler:
         self._budget = budget
         self._options = options or AssemblerOptions()
         self._policy = policy
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._drives = Drives("assembling", self._options.patience)
         self._again: set[str] = set()
         self._writer = PartWriter(storage, chunks, staging)
         self._slots = asyncio.Semaphore(self._options.at_once)
@@ -103,25 +104,11 @@ class Assembler:
         """
         # A drive that is about to end looks once more.
         self._again.add(session_id)
-        task = self._tasks.get(session_id)
-        if task is None or task.done():
-            task = asyncio.create_task(self._guard(session_id), name=f"assemble {session_id}")
-            self._tasks[session_id] = task
-            task.add_done_callback(lambda task: self._ended(session_id, task))
-        return task
+        return self._drives.start(session_id, lambda limit: self._drive_noted(session_id, limit))
 
     async def close(self) -> None:
         """Stop all work; sessions stay where they are, and leases are released."""
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _ended(self, session_id: str, task: asyncio.Task[None]) -> None:
-        # It ended a moment ago, and somebody may have begun anew since.
-        if self._tasks.get(session_id) is task:
-            del self._tasks[session_id]
-            self._again.discard(session_id)
+        await self._drives.close()
 
     def lay_out(self, total: int, size: int) -> ChunkLayout:
         """Decide which chunks make up which part, within what the store and the policy allow."""
@@ -191,18 +178,12 @@ class Assembler:
             with suppress(GatewayError):
                 await self._staging.clear(session_id)
 
-    async def _guard(self, session_id: str) -> None:
+    async def _drive_noted(self, session_id: str, limit: asyncio.Timeout) -> None:
         try:
-            async with asyncio.timeout(self._options.patience) as limit:
-                await self._drive(session_id, limit)
-        except TimeoutError:
-            log.warning("assembling gave up for now", extra={"session_id": session_id})
-        except GatewayError as error:
-            log.warning(
-                "assembling failed: %s", error.code, extra={"session_id": session_id}, exc_info=True
-            )
-        except Exception:
-            log.exception("assembling crashed", extra={"session_id": session_id})
+            await self._drive(session_id, limit)
+        finally:
+            # Whoever asks from now on begins another drive.
+            self._again.discard(session_id)
 
     async def _drive(self, session_id: str, limit: asyncio.Timeout) -> None:
         pause = self._options.first_pause
