@@ -198,6 +198,27 @@ DOOR: Final = frozenset({"host_not_allowed", "origin_not_allowed", "starting"})
 CALLER: Final = DOOR | {"invalid_token", "unauthenticated"}
 """What any call of a door that is not public can be answered with."""
 
+REDIS: Final = frozenset(
+    {"redis_denied", "redis_error", "redis_full", "redis_tls_failed", "redis_unavailable"}
+)
+"""What Redis can be the reason of."""
+
+STORE: Final = frozenset(
+    {
+        "bucket_not_found",
+        "clock_skewed",
+        "storage_credentials_missing",
+        "storage_credentials_unavailable",
+        "storage_denied",
+        "storage_misconfigured",
+        "storage_timeout",
+        "storage_unavailable",
+        "storage_unexpected",
+        "storage_unsupported",
+    }
+)
+"""What any call that asks the store can be answered with."""
+
 BODY: Final = frozenset(
     {
         "body_too_large",

@@ -30,6 +30,7 @@ from gateway.web.bodies import Wire, expect_later, iter_body, read_json
 from gateway.web.digests import read_digests
 from gateway.web.door import PRINCIPAL
 from gateway.web.forwarding import front_of
+from gateway.web.idempotency import idempotency_key
 from gateway.web.turns import in_turn
 
 PREFIXES: Final = ("/uploads/sessions",)
@@ -111,9 +112,9 @@ class FormD:
         body = await read_json(request, NewPartSession)
         part_size = body.chosen_part_size()
         session, session_id = (
-            await self._open_relayed(principal, body, part_size, _idempotency_key(request))
+            await self._open_relayed(principal, body, part_size, idempotency_key(request))
             if self._fits_storage(body.size, part_size)
-            else await self._open_chunked(principal, body, part_size, _idempotency_key(request))
+            else await self._open_chunked(principal, body, part_size, idempotency_key(request))
         )
         location = front_of(request).absolute(request, f"/uploads/sessions/{session_id}")
         return render.json_response(
@@ -270,17 +271,6 @@ def _chunk_length(session: UploadSession, number: int) -> int:
     if not 1 <= number <= chunks.total:
         raise _no_such_part(f"Its parts are numbered from 1 to {chunks.total}.")
     return min(chunks.size, size - (number - 1) * chunks.size)
-
-
-def _idempotency_key(request: web.Request) -> str | None:
-    values = request.headers.getall("Idempotency-Key", [])
-    if len(values) > 1:
-        raise InvalidRequest(
-            "Idempotency-Key comes more than once.",
-            code="invalid_idempotency_key",
-            hint="Send it once.",
-        )
-    return values[0] if values else None
 
 
 def _no_such_part(hint: str) -> InvalidRequest:

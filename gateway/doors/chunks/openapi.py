@@ -5,7 +5,7 @@ from typing import Any, Final
 from gateway.doors.chunks import answers, form_d
 from gateway.web.operations import JSON, Answer, Operation, Parameter, Tag
 from gateway.web.problems import BODY as JSON_BODY
-from gateway.web.problems import CALLER, FORM
+from gateway.web.problems import CALLER, FORM, REDIS, STORE
 
 CHUNKS: Final = Tag(
     "Older chunk APIs",
@@ -13,24 +13,7 @@ CHUNKS: Final = Tag(
     " the files get the same checks as all others.",
 )
 
-_REDIS: Final = frozenset(
-    {"redis_denied", "redis_error", "redis_full", "redis_tls_failed", "redis_unavailable"}
-)
-_STORE: Final = frozenset(
-    {
-        "bucket_not_found",
-        "clock_skewed",
-        "storage_credentials_missing",
-        "storage_credentials_unavailable",
-        "storage_denied",
-        "storage_misconfigured",
-        "storage_timeout",
-        "storage_unavailable",
-        "storage_unexpected",
-        "storage_unsupported",
-    }
-)
-_READ: Final = CALLER | _REDIS | _STORE | {"record_unreadable"}
+_READ: Final = CALLER | REDIS | STORE | {"record_unreadable"}
 _SESSION: Final = _READ | {"session_not_found"}
 _SETTLED: Final = frozenset({"session_completed", "session_corrupt", "session_rejected"})
 _OPEN: Final = _SETTLED | {"session_busy", "session_gone", "session_not_open", "session_changed"}

@@ -210,18 +210,6 @@ def part_number(request: web.Request) -> int:
     return int(text)
 
 
-def idempotency_key(request: web.Request) -> str | None:
-    """Return the Idempotency-Key header, or None; two of them are one too many."""
-    values = request.headers.getall("Idempotency-Key", [])
-    if len(values) > 1:
-        raise InvalidRequest(
-            "Idempotency-Key comes more than once.",
-            code="invalid_idempotency_key",
-            hint="Send it once.",
-        )
-    return values[0] if values else None
-
-
 def wants_json(request: web.Request) -> bool:
     """Return whether Accept names JSON; a browser that navigates does not."""
     accepted = ",".join(request.headers.getall("Accept", []))

@@ -5,27 +5,10 @@ Written after what the verbs of the core and the ports behind them say that they
 
 from typing import Final
 
-from gateway.web.problems import BODY, CALLER
+from gateway.web.problems import BODY, CALLER, REDIS, STORE
 
-_REDIS = frozenset(
-    {"redis_denied", "redis_error", "redis_full", "redis_tls_failed", "redis_unavailable"}
-)
-_STORE = frozenset(
-    {
-        "bucket_not_found",
-        "clock_skewed",
-        "storage_credentials_missing",
-        "storage_credentials_unavailable",
-        "storage_denied",
-        "storage_misconfigured",
-        "storage_timeout",
-        "storage_unavailable",
-        "storage_unexpected",
-        "storage_unsupported",
-    }
-)
 # Whatever is asked of a session: where Redis has lost it, it is read out of the store.
-_SESSION = CALLER | _REDIS | _STORE | {"record_unreadable", "session_not_found"}
+_SESSION = CALLER | REDIS | STORE | {"record_unreadable", "session_not_found"}
 _SETTLED = frozenset({"session_completed", "session_corrupt", "session_rejected"})
 _NOT_OPEN = _SETTLED | {"session_busy", "session_not_open"}
 _OPEN = _NOT_OPEN | {"session_gone"}
@@ -65,7 +48,7 @@ CREATE: Final = (
 )
 """Those of an open session too: one that is found again may be closed before it is signed."""
 
-FIND: Final = CALLER | _REDIS | {"invalid_cursor", "invalid_query"}
+FIND: Final = CALLER | REDIS | {"invalid_cursor", "invalid_query"}
 GET: Final = _SESSION
 EVENTS: Final = _SESSION | {"too_many_streams"}
 COMPLETE: Final = (

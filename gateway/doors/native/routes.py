@@ -19,6 +19,7 @@ from gateway.web.digests import DIGEST_HEADERS, read_digests
 from gateway.web.door import PRINCIPAL, Door
 from gateway.web.errors import REQUEST_ID, problem_response
 from gateway.web.forwarding import front_of
+from gateway.web.idempotency import idempotency_key
 from gateway.web.operations import Operation
 from gateway.web.turns import in_turn
 
@@ -108,7 +109,7 @@ class NativeDoor(Door):
         principal = request[PRINCIPAL]
         body = await read_json(request, parse.CreateBody)
         session, created = await self._service.create(
-            principal, body.to_core(parse.idempotency_key(request))
+            principal, body.to_core(idempotency_key(request))
         )
         document: answers.Session = self._document(session)
         if body.sign is not None:
